@@ -1,0 +1,28 @@
+# llmz_layer(NAME SOURCES ... USES layer ... LIBS target ...)
+# One static library a layer. A layer sees its own headers and those of the layers it USES, through a folder of links
+# in the build tree that holds nothing else: an include that goes up a layer does not compile.
+function(llmz_layer name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;USES;LIBS" ${ARGN})
+  set(root ${CMAKE_BINARY_DIR}/layer_headers/${name})
+  file(MAKE_DIRECTORY ${root}/llmz)
+  file(CREATE_LINK ${PROJECT_SOURCE_DIR}/include/llmz/${name} ${root}/llmz/${name} SYMBOLIC)
+
+  add_library(llmz_${name} STATIC ${ARG_SOURCES})
+  target_include_directories(llmz_${name} PUBLIC ${root} PRIVATE ${PROJECT_SOURCE_DIR})
+  set(uses ${ARG_USES})
+  list(TRANSFORM uses PREPEND llmz_)
+  target_link_libraries(llmz_${name} PUBLIC ${uses} ${ARG_LIBS} PRIVATE llmz_flags)
+endfunction()
+
+# llmz_test(NAME SOURCES ... USES layer ...): one Catch2 program, registered with ctest under its name.
+function(llmz_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;USES;LIBS" ${ARGN})
+  add_executable(test_${name} ${ARG_SOURCES})
+  set(uses ${ARG_USES})
+  list(TRANSFORM uses PREPEND llmz_)
+  target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/tests)
+  target_link_libraries(test_${name} PRIVATE ${uses} ${ARG_LIBS} llmz_catch llmz_flags)
+  target_compile_definitions(test_${name} PRIVATE LLMZ_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  add_test(NAME ${name} COMMAND test_${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 900 ENVIRONMENT "OMP_NUM_THREADS=2")
+endfunction()

@@ -1,0 +1,20 @@
+#pragma once
+
+#include "llmz/core/exec.h"
+
+namespace llmz::ops {
+
+/// SwiGLU (Shazeer 2020): out = silu(gate)·up, silu(z) = z/(1 + e^−z). All [T,F], rows may be strided (gate and
+/// up are the two halves of one [T,2F] buffer).
+void swiglu_forward(Exec& exec, Tensor out, Tensor gate, Tensor up);
+
+/// dgate = dout·up·silu'(gate), dup = dout·silu(gate). Overwrites; dgate may be gate itself, dup may be up.
+void swiglu_backward(Exec& exec, Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up);
+
+/// GELU, tanh form (as GPT-2): out = ½x(1 + tanh(√(2/π)(x + 0.044715x³))). [T,F].
+void gelu_forward(Exec& exec, Tensor out, Tensor x);
+
+/// dx = dout·gelu'(x). Overwrites; dx may be dout or x itself.
+void gelu_backward(Exec& exec, Tensor dx, Tensor dout, Tensor x);
+
+}  // namespace llmz::ops

@@ -1,0 +1,27 @@
+#pragma once
+
+#include "llmz/core/exec.h"
+
+namespace llmz::ops {
+
+/// C[m,n] = alpha · op(A)[m,k] · op(B)[k,n]  (+ C when `accumulate`), op = transpose when asked.
+/// `a` and `b` are stored as [m,k] or, transposed, [k,m]; likewise b. Rows may be strided, elements in a row
+/// are dense. fp32 accumulation (fp64 for f64). A, B, C may differ in dtype between f32 and bf16; f64 stays
+/// with f64. C overlaps neither A nor B. Same inputs, shape and thread count give the same bits.
+/// Adds 2·m·n·k to `exec.flops`.
+struct MatmulArgs {
+  Tensor c, a, b;
+  bool transpose_a = false;
+  bool transpose_b = false;
+  bool accumulate = false;
+  float alpha = 1.0f;
+};
+void matmul(Exec& exec, const MatmulArgs& args);
+
+/// y[T,m] += bias[m] on every row.
+void add_bias(Exec& exec, Tensor y, Tensor bias);
+
+/// dbias[m] += sum over rows of dy[T,m], in an order fixed by T alone.
+void bias_backward(Exec& exec, Tensor dbias, Tensor dy);
+
+}  // namespace llmz::ops

@@ -1,0 +1,61 @@
+#pragma once
+
+// The CPU side of every op: same names and arguments as include/llmz/ops, in namespace llmz::cpu, plus the workspace
+// where an op needs one (src/ops takes it from the plan). Arguments arrive checked. Contracts stand in the op headers.
+
+#include "llmz/core/random.h"
+#include "llmz/core/tensor.h"
+#include "llmz/ops/matmul.h"
+#include "llmz/ops/optimizer.h"
+
+namespace llmz::cpu {
+
+using ops::AdamWArgs;
+using ops::MatmulArgs;
+
+// matmul.cpp
+void matmul(const MatmulArgs& args, Tensor workspace);
+void add_bias(Tensor y, Tensor bias);
+void bias_backward(Tensor dbias, Tensor dy, Tensor workspace);
+
+// norm.cpp; workspace [norm_blocks(T), H] (dgain) or [norm_blocks(T), 2H] (dgain, dbias), f32 or f64
+int64_t norm_blocks(int64_t rows);
+void rmsnorm_forward(Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, float eps);
+void layernorm_forward(Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, Tensor bias, float eps);
+void norm_apply_gain(Tensor out, Tensor xhat, Tensor gain, Tensor bias);
+void rmsnorm_backward(Tensor dx, Tensor dgain, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain, Tensor workspace);
+void layernorm_backward(Tensor dx, Tensor dgain, Tensor dbias, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain,
+                        Tensor workspace);
+
+// rotary.cpp, attention.cpp
+void rotary(Tensor x, int64_t position_offset, float base, bool inverse);
+void attention_forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, Tensor workspace);
+void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q, Tensor k,
+                        Tensor v, Tensor workspace);
+
+// activation.cpp
+void swiglu_forward(Tensor out, Tensor gate, Tensor up);
+void swiglu_backward(Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up);
+void gelu_forward(Tensor out, Tensor x);
+void gelu_backward(Tensor dx, Tensor dout, Tensor x);
+
+// embedding.cpp
+void embedding_forward(Tensor out, Tensor tokens, Tensor table, Tensor positions, int64_t seq_len,
+                       int64_t position_offset);
+void embedding_backward(Tensor dtable, Tensor dpositions, Tensor dout, Tensor tokens, int64_t seq_len);
+
+// loss.cpp
+void softmax_cross_entropy(Tensor losses, Tensor logits, Tensor targets, bool write_gradient, float grad_scale);
+
+// elementwise.cpp
+void add(Tensor y, Tensor x);
+void copy(Tensor out, Tensor in);
+void fill(Tensor x, float value);
+void fill_normal(Tensor x, const RandomStream& stream, uint64_t first, float stddev);
+
+// optimizer.cpp
+void adamw(const AdamWArgs& args);
+void sum_of_squares(Tensor total, Tensor x, Tensor workspace);
+void clip_coefficient(Tensor norm, Tensor scale, Tensor total, float max_norm);
+
+}  // namespace llmz::cpu
