@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace llmz::optim {
+
+/// Learning-rate factors by parameter group, on top of the schedule.
+struct LrScale {
+  float blocks = 1, embedding = 1, head = 1, norms = 1;
+};
+
+/// Which parameters decoupled weight decay touches besides the matrices of blocks and head.
+struct DecayOn {
+  bool norms = false, biases = false, embedding = false;
+};
+
+/// JSON `optimizer`.
+struct OptimizerConfig {
+  std::string name = "adamw";
+  float lr = 1e-3f;  ///< peak learning rate
+  float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f;
+  float weight_decay = 0.1f;
+  float clip_norm = 1.0f;  ///< global gradient norm; 0 = no clipping
+  LrScale lr_scale;
+  DecayOn decay_on;
+};
+
+/// JSON `schedule`: linear warm-up from 0, then `kind` down to final_fraction·lr.
+struct ScheduleConfig {
+  std::string kind = "cosine";  ///< cosine | linear | constant | wsd (warm-up, stable, decay)
+  float warmup = 0.1f;          ///< steps when ≥ 1, else a fraction of all steps
+  float final_fraction = 0.1f;  ///< floor, as a fraction of the peak
+  float decay = 0.2f;           ///< wsd: steps when ≥ 1, else a fraction, at the end
+};
+
+/// Learning rate of step `step` (0-based) of `steps`, as a fraction of the peak.
+double schedule_factor(const ScheduleConfig& config, int64_t step, int64_t steps);
+
+}  // namespace llmz::optim
