@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "llmz/core/tensor.h"
+
+namespace llmz {
+
+/// A weight's gradient as a backward pass leaves it, summed over micro-batches.
+struct WeightGrad {
+  Tensor dense;  ///< [m,n], the weight's own shape; absent when the model is built without gradients
+};
+
+/// What learning-rate scales and weight decay distinguish.
+enum class ParamGroup : uint8_t { blocks, embedding, head, norms };
+enum class ParamKind : uint8_t { matrix, gain, bias, embedding };
+
+/// One tensor as Hugging Face names and stores it: rows [row, row + rows) of the parameter, transposed on disk where
+/// `transposed` (GPT-2 keeps its matrices as [in, out]).
+struct ParameterPart {
+  std::string name;
+  int64_t row = 0, rows = 0;
+  bool transposed = false;
+};
+
+/// A trained tensor. Several of Hugging Face's tensors may share one (query, key and value are the rows of one
+/// matrix): the engine then makes one product where there were three.
+struct Parameter {
+  std::string name;
+  Tensor weight;  ///< [m,n] or [n]
+  WeightGrad grad;
+  ParamGroup group = ParamGroup::blocks;
+  ParamKind kind = ParamKind::matrix;
+  float init_mean = 0, init_std = 0;  ///< initial values are N(init_mean, init_std²)
+  std::vector<ParameterPart> parts;
+
+  /// The rows of `whole` (the weight, its gradient or an optimizer state of the same shape) that belong to `part`.
+  static Tensor rows_of(const Tensor& whole, const ParameterPart& part) {
+    return whole.slice(0, part.row, part.rows);
+  }
+};
+
+}  // namespace llmz
