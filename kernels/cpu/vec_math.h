@@ -1,0 +1,104 @@
+#pragma once
+
+// Elementary functions for inner loops: branch-free, so that the compiler vectorises a loop that calls them, and the
+// macro that compiles such a loop once for each instruction set and picks the best when the program starts.
+//
+//   LLMZ_SIMD_CLONES static void silu_row(float* y, const float* x, int64_t n) { for (...) y[i] = x[i] * sigmoid(x[i]);
+//   } #pragma omp parallel for for (int64_t t = 0; t < rows; ++t) silu_row(...);
+//
+// The mark belongs on the plain function that holds the loop: lambdas and OpenMP bodies inside a marked function do not
+// inherit its instruction set. What the loop calls must be LLMZ_INLINE. Sums vectorise under
+// `#pragma omp simd reduction(+ : s)`, in an order that depends on the length alone, never on an address.
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+#include "llmz/core/dtype.h"
+
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_THREAD__) && !defined(__AVX512F__)
+#if __GNUC__ >= 12
+#define LLMZ_SIMD_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define LLMZ_SIMD_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+#else
+#define LLMZ_SIMD_CLONES
+#endif
+
+#define LLMZ_INLINE inline __attribute__((always_inline))
+
+namespace llmz::cpu {
+
+/// The type in which elements stored as T are computed with.
+template <class T>
+struct compute_of {
+  using type = float;
+};
+template <>
+struct compute_of<double> {
+  using type = double;
+};
+template <class T>
+using compute_t = typename compute_of<T>::type;
+
+LLMZ_INLINE float load(const float* p) { return *p; }
+LLMZ_INLINE double load(const double* p) { return *p; }
+LLMZ_INLINE float load(const bf16* p) { return std::bit_cast<float>(static_cast<uint32_t>(p->bits) << 16); }
+
+LLMZ_INLINE void store(float* p, float x) { *p = x; }
+LLMZ_INLINE void store(double* p, double x) { *p = x; }
+/// As bf16's constructor, without a branch.
+LLMZ_INLINE void store(bf16* p, float x) {
+  const uint32_t u = std::bit_cast<uint32_t>(x);
+  const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  const uint32_t nan = (u >> 16) | 0x40u;
+  p->bits = static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
+}
+
+/// e^x to about 1 ulp, with the limits of std::exp: +inf above 88.73, denormals and 0 below −87.3, NaN stays NaN.
+/// x = n·ln2 + r, |r| ≤ ln2/2; e^r by a minimax polynomial; 2^n in two factors so that neither end leaves the range.
+LLMZ_INLINE float exp(float x) {
+  x = x < -104.0f ? -104.0f : x;
+  x = x > 89.0f ? 89.0f : x;
+  const float magic = 12582912.0f;  // 1.5·2^23: adding it rounds to an integer, kept in the low bits
+  const float shifted = x * 1.44269504f + magic;
+  const float n = shifted - magic;
+  const int32_t exponent = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(magic);
+  const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  float q = 1.381459879e-03f;
+  q = q * r + 8.368716575e-03f;
+  q = q * r + 4.166838899e-02f;
+  q = q * r + 1.666652113e-01f;
+  q = q * r + 4.999999404e-01f;
+  const float p = 1.0f + (r + r * r * q);
+  const int32_t half = exponent >> 1;
+  const float scale0 = std::bit_cast<float>((half + 127) << 23);
+  const float scale1 = std::bit_cast<float>((exponent - half + 127) << 23);
+  return p * scale0 * scale1;
+}
+LLMZ_INLINE double exp(double x) { return std::exp(x); }
+
+/// tanh to about 2 ulp: x + x³·P(x²) below 0.625, 1 − 2/(e^{2|x|} + 1) with the sign of x above.
+LLMZ_INLINE float tanh(float x) {
+  const float a = std::bit_cast<float>(std::bit_cast<uint32_t>(x) & 0x7fffffffu);
+  const float z = x * x;
+  float q = -5.717045162e-03f;
+  q = q * z + 2.065058798e-02f;
+  q = q * z + -5.374349654e-02f;
+  q = q * z + 1.333149076e-01f;
+  q = q * z + -3.333328366e-01f;
+  const float small = x + x * z * q;
+  const float large = 1.0f - 2.0f / (exp(2.0f * a) + 1.0f);
+  const float signed_large =
+      std::bit_cast<float>(std::bit_cast<uint32_t>(large) | (std::bit_cast<uint32_t>(x) & 0x80000000u));
+  return a < 0.625f ? small : signed_large;
+}
+LLMZ_INLINE double tanh(double x) { return std::tanh(x); }
+
+/// 1/(1 + e^−x).
+LLMZ_INLINE float sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
+LLMZ_INLINE double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+
+}  // namespace llmz::cpu
