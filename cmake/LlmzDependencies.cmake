@@ -1,36 +1,110 @@
-# What llmz stands on, found among the system's packages (scripts/install_deps.sh is the one list of them).
+# What llmz cannot do without, found among the system's packages (scripts/install_deps.sh is the one list of them).
+# All that is missing is collected and named in one error, with the package that brings each.
 include_guard()
+include(CheckCXXSourceCompiles)
+include(LlmzSummary)
 
-include(FindPackageHandleStandardArgs)
-find_package(Threads REQUIRED)
-find_package(OpenMP REQUIRED COMPONENTS CXX)
-find_package(ZLIB REQUIRED)
-find_package(nlohmann_json REQUIRED)
-find_package(CLI11 REQUIRED)
-find_package(spdlog REQUIRED)
-find_package(Eigen3 REQUIRED NO_MODULE)
+set(LLMZ_MISSING "")
 
-# Debian's dnnl-config.cmake insists on an OpenCL development package that nothing here uses, so oneDNN is found by hand.
+# llmz_links(RESULT SOURCE target ...): whether SOURCE compiles, and links with the targets. A header or a library that
+# is merely there proves nothing. Only success is remembered, so that a mended machine needs no fresh build folder.
+function(llmz_links result source)
+  set(CMAKE_REQUIRED_LIBRARIES ${ARGN})
+  set(CMAKE_REQUIRED_QUIET ON)
+  check_cxx_source_compiles("${source}" ${result})
+  if(NOT ${result})
+    unset(${result} CACHE)
+    set(${result} OFF)
+  endif()
+  set(${result} ${${result}} PARENT_SCOPE)
+endfunction()
+
+# llmz_require(COMPONENT FOUND VERSION WHERE PACKAGE): a row of the table, or an entry in the list of what is missing.
+function(llmz_require component found version where package)
+  if(found)
+    llmz_report("${component}" "on" "${version}" "${where}")
+  else()
+    list(APPEND LLMZ_MISSING "${component} (${package})")
+    set(LLMZ_MISSING "${LLMZ_MISSING}" PARENT_SCOPE)
+  endif()
+endfunction()
+
+find_package(Threads QUIET)
+find_package(OpenMP QUIET COMPONENTS CXX)
+set(openmp_package "part of g++")
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  set(openmp_package "libomp-dev")
+endif()
+llmz_require("OpenMP" "${OpenMP_CXX_FOUND}" "${OpenMP_CXX_VERSION}" "${OpenMP_CXX_FLAGS}" "${openmp_package}")
+
+# Debian's dnnl-config.cmake insists on an OpenCL development package that nothing here uses: oneDNN is found by hand.
 find_path(DNNL_INCLUDE_DIR NAMES dnnl.hpp)
 find_library(DNNL_LIBRARY NAMES dnnl)
-find_package_handle_standard_args(dnnl REQUIRED_VARS DNNL_LIBRARY DNNL_INCLUDE_DIR)
-if(NOT dnnl_FOUND)
-  message(FATAL_ERROR "oneDNN not found: install libdnnl-dev (scripts/install_deps.sh does)")
+mark_as_advanced(DNNL_INCLUDE_DIR DNNL_LIBRARY)
+set(dnnl_version "")
+set(dnnl_works OFF)
+if(DNNL_INCLUDE_DIR AND DNNL_LIBRARY)
+  add_library(DNNL::dnnl UNKNOWN IMPORTED)
+  set_target_properties(DNNL::dnnl PROPERTIES IMPORTED_LOCATION ${DNNL_LIBRARY}
+                                              INTERFACE_INCLUDE_DIRECTORIES ${DNNL_INCLUDE_DIR})
+  file(GLOB dnnl_version_headers ${DNNL_INCLUDE_DIR}/dnnl_version.h ${DNNL_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h)
+  foreach(header IN LISTS dnnl_version_headers)
+    foreach(part MAJOR MINOR PATCH)
+      file(STRINGS ${header} line REGEX "#define DNNL_VERSION_${part} +[0-9]+")
+      if(line MATCHES "([0-9]+)$")
+        list(APPEND dnnl_version ${CMAKE_MATCH_1})
+      endif()
+    endforeach()
+  endforeach()
+  string(REPLACE ";" "." dnnl_version "${dnnl_version}")
+  llmz_links(LLMZ_LINKS_DNNL "#include <dnnl.hpp>\nint main() { return dnnl::engine::get_count(dnnl::engine::kind::cpu) == 0; }"
+             DNNL::dnnl)
+  set(dnnl_works ${LLMZ_LINKS_DNNL})
 endif()
-add_library(DNNL::dnnl UNKNOWN IMPORTED)
-set_target_properties(DNNL::dnnl PROPERTIES IMPORTED_LOCATION ${DNNL_LIBRARY}
-                                            INTERFACE_INCLUDE_DIRECTORIES ${DNNL_INCLUDE_DIR})
+llmz_require("oneDNN" "${dnnl_works}" "${dnnl_version}" "${DNNL_LIBRARY}" "libdnnl-dev")
 
-find_package(PkgConfig REQUIRED)
-pkg_check_modules(sentencepiece REQUIRED IMPORTED_TARGET sentencepiece)
-pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
-pkg_check_modules(zstd REQUIRED IMPORTED_TARGET libzstd)
+find_package(Eigen3 QUIET NO_MODULE)
+llmz_require("Eigen" "${Eigen3_FOUND}" "${Eigen3_VERSION}" "${Eigen3_DIR}" "libeigen3-dev")
+find_package(nlohmann_json QUIET)
+llmz_require("nlohmann-json" "${nlohmann_json_FOUND}" "${nlohmann_json_VERSION}" "${nlohmann_json_DIR}" "nlohmann-json3-dev")
+find_package(CLI11 QUIET)
+llmz_require("CLI11" "${CLI11_FOUND}" "${CLI11_VERSION}" "${CLI11_DIR}" "libcli11-dev")
+find_package(spdlog QUIET)
+llmz_require("spdlog" "${spdlog_FOUND}" "${spdlog_VERSION}" "${spdlog_DIR}" "libspdlog-dev")
+find_package(ZLIB QUIET)
+llmz_require("zlib" "${ZLIB_FOUND}" "${ZLIB_VERSION_STRING}" "${ZLIB_LIBRARIES}" "zlib1g-dev")
+
+find_package(PkgConfig QUIET)
+llmz_require("pkg-config" "${PkgConfig_FOUND}" "${PKG_CONFIG_VERSION_STRING}" "${PKG_CONFIG_EXECUTABLE}" "pkg-config")
+if(PkgConfig_FOUND)
+  pkg_check_modules(sentencepiece QUIET IMPORTED_TARGET sentencepiece)
+  pkg_check_modules(pcre2 QUIET IMPORTED_TARGET libpcre2-8)
+  pkg_check_modules(zstd QUIET IMPORTED_TARGET libzstd)
+endif()
+set(sentencepiece_works OFF)
+if(sentencepiece_FOUND)
+  llmz_links(LLMZ_LINKS_SENTENCEPIECE
+             "#include <sentencepiece_trainer.h>\nint main() { return sentencepiece::SentencePieceTrainer::Train(\"\").ok(); }"
+             PkgConfig::sentencepiece)
+  set(sentencepiece_works ${LLMZ_LINKS_SENTENCEPIECE})
+endif()
+llmz_require("SentencePiece" "${sentencepiece_works}" "${sentencepiece_VERSION}" "${sentencepiece_LINK_LIBRARIES}"
+             "libsentencepiece-dev")
+llmz_require("PCRE2" "${pcre2_FOUND}" "${pcre2_VERSION}" "${pcre2_LINK_LIBRARIES}" "libpcre2-dev")
+llmz_require("zstd" "${zstd_FOUND}" "${zstd_VERSION}" "${zstd_LINK_LIBRARIES}" "libzstd-dev")
 
 if(LLMZ_TESTS)
-  find_package(Catch2 REQUIRED)
+  find_package(Catch2 QUIET)
+  llmz_require("Catch2" "${Catch2_FOUND}" "${Catch2_VERSION}" "${Catch2_DIR}" "catch2")
+endif()
+
+if(LLMZ_MISSING)
+  list(JOIN LLMZ_MISSING "\n    " missing_lines)
+  message(FATAL_ERROR "llmz needs these, which this machine lacks (package in brackets; scripts/install_deps.sh installs "
+                      "all of them):\n    ${missing_lines}")
+endif()
+
+if(LLMZ_TESTS)
   add_library(llmz_catch STATIC ${PROJECT_SOURCE_DIR}/tests/catch_main.cpp)
   target_link_libraries(llmz_catch PUBLIC Catch2::Catch2)
 endif()
-
-function(llmz_print_summary)
-endfunction()

@@ -1,0 +1,171 @@
+# The parts that a machine may lack: CUDA, NCCL and MPI, each AUTO (use it if it works), ON (an error if it does not)
+# or OFF. Sets LLMZ_HAVE_CUDA, LLMZ_HAVE_NCCL and LLMZ_HAVE_MPI. What decides is a small program that links.
+include_guard()
+include(LlmzDependencies)
+
+# llmz_settle(NAME WORKS VERSION WHY MEND): the row of the table; with NAME=ON and not working, the error.
+function(llmz_settle name works version why mend)
+  if(works)
+    llmz_report("${name}" "on" "${version}" "${why}")
+  elseif(LLMZ_${name} STREQUAL "ON")
+    message(FATAL_ERROR "LLMZ_${name}=ON, but ${why}.\n${mend}, or configure with -DLLMZ_${name}=AUTO or OFF.")
+  else()
+    llmz_report("${name}" "off" "-" "${why}")
+  endif()
+  set(LLMZ_HAVE_${name} ${works} PARENT_SCOPE)
+endfunction()
+
+# --- CUDA: the toolkit, then nvcc making a whole program, then CMake's own language support -----------------------
+
+# Looks for the toolkit, and lets nvcc compile and link a kernel for the architectures that will be used. Sets
+# cuda_works and cuda_why, and CMAKE_CUDA_ARCHITECTURES where the user has not.
+macro(llmz_try_cuda)
+  if(NOT CUDAToolkit_ROOT AND DEFINED ENV{CUDA_HOME})
+    set(CUDAToolkit_ROOT $ENV{CUDA_HOME})
+  endif()
+  find_package(CUDAToolkit QUIET)
+  if(NOT CUDAToolkit_FOUND)
+    set(cuda_why "no CUDA toolkit was found (looked for nvcc on the PATH, in CUDA_HOME and in /usr/local/cuda)")
+  elseif(CUDAToolkit_VERSION VERSION_LESS 12.0)
+    set(cuda_why "the CUDA toolkit in ${CUDAToolkit_BIN_DIR} is ${CUDAToolkit_VERSION}, and 12.0 is the oldest that takes C++20")
+  elseif(NOT CUDAToolkit_NVCC_EXECUTABLE)
+    set(cuda_why "the CUDA toolkit in ${CUDAToolkit_LIBRARY_DIR} has no nvcc")
+  else()
+    if(NOT CMAKE_CUDA_ARCHITECTURES)
+      llmz_cuda_architectures(CMAKE_CUDA_ARCHITECTURES)
+    endif()
+    if(NOT CMAKE_CUDA_HOST_COMPILER)
+      set(CMAKE_CUDA_HOST_COMPILER ${CMAKE_CXX_COMPILER})
+    endif()
+    llmz_nvcc_links(cuda_works cuda_why)
+  endif()
+endmacro()
+
+# Ampere, Hopper, and Blackwell in its two kinds, as far as this toolkit knows them. Machine code runs on later cards
+# of its generation too, and any newer generation starts from the PTX that goes along.
+function(llmz_cuda_architectures result)
+  execute_process(COMMAND ${CUDAToolkit_NVCC_EXECUTABLE} --list-gpu-code OUTPUT_VARIABLE known ERROR_QUIET)
+  set(chosen "")
+  foreach(arch 80 90 100 120)
+    if(known MATCHES "sm_${arch}[^0-9]")
+      list(APPEND chosen ${arch})
+    endif()
+  endforeach()
+  if(NOT chosen)
+    set(chosen 80 90)
+  endif()
+  set(${result} "${chosen}" PARENT_SCOPE)
+endfunction()
+
+function(llmz_nvcc_links works why)
+  set(folder ${CMAKE_BINARY_DIR}/CMakeFiles/llmz_nvcc_check)
+  file(MAKE_DIRECTORY ${folder})
+  file(CONFIGURE OUTPUT ${folder}/check.cu CONTENT [[
+__global__ void fill(int* out) { *out = 1; }
+int main() {
+  fill<<<1, 1>>>(nullptr);
+  return cudaDeviceSynchronize() == cudaSuccess ? 0 : 1;
+}
+]])
+  list(GET CMAKE_CUDA_ARCHITECTURES 0 arch)
+  string(REGEX MATCH "^[0-9]+" arch "${arch}")
+  set(arch_flag "")
+  if(arch)
+    set(arch_flag -arch=sm_${arch})
+  endif()
+  set(command ${CUDAToolkit_NVCC_EXECUTABLE} -std=c++20 ${arch_flag} -ccbin ${CMAKE_CUDA_HOST_COMPILER} check.cu -o check)
+  set(key "${command}")
+  if(EXISTS ${folder}/check AND "${LLMZ_NVCC_CHECKED}" STREQUAL "${key}")
+    set(status 0)
+  else()
+    execute_process(COMMAND ${command} WORKING_DIRECTORY ${folder} RESULT_VARIABLE status OUTPUT_VARIABLE output
+                    ERROR_VARIABLE output)
+  endif()
+  if(status EQUAL 0)
+    set(LLMZ_NVCC_CHECKED "${key}" CACHE INTERNAL "The nvcc command that linked a test program")
+    set(${works} ON PARENT_SCOPE)
+    return()
+  endif()
+  file(WRITE ${folder}/check.log "${command}\n${output}")
+  string(REGEX MATCH "[^\n]*(error|fatal|unsupported|cannot)[^\n]*" line "${output}")
+  set(${why} "${CUDAToolkit_NVCC_EXECUTABLE} cannot build a small program: ${line} (all of it in ${folder}/check.log)" PARENT_SCOPE)
+endfunction()
+
+set(cuda_works OFF)
+set(cuda_why "switched off by LLMZ_CUDA=OFF")
+if(NOT LLMZ_CUDA STREQUAL "OFF")
+  llmz_try_cuda()
+  if(cuda_works)
+    set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
+    enable_language(CUDA)
+    set(CMAKE_CUDA_STANDARD 20)
+    set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+    string(REPLACE ";" ", " cuda_arch_list "${CMAKE_CUDA_ARCHITECTURES}")
+    set(cuda_why "${CMAKE_CUDA_COMPILER}, architectures ${cuda_arch_list}")
+  endif()
+endif()
+llmz_settle(CUDA "${cuda_works}" "${CUDAToolkit_VERSION}" "${cuda_why}"
+            "Install NVIDIA's CUDA toolkit 12 or newer and put nvcc on the PATH (or set CUDA_HOME)")
+
+# --- NCCL -----------------------------------------------------------------------------------------------------------
+
+set(nccl_works OFF)
+set(nccl_version "")
+set(nccl_why "switched off by LLMZ_NCCL=OFF")
+if(NOT LLMZ_NCCL STREQUAL "OFF")
+  if(NOT LLMZ_HAVE_CUDA)
+    set(nccl_why "it needs CUDA, which is off")
+  else()
+    find_path(NCCL_INCLUDE_DIR NAMES nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+    find_library(NCCL_LIBRARY NAMES nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
+    mark_as_advanced(NCCL_INCLUDE_DIR NCCL_LIBRARY)
+    if(NOT NCCL_INCLUDE_DIR)
+      set(nccl_why "nccl.h was not found")
+    elseif(NOT NCCL_LIBRARY)
+      set(nccl_why "nccl.h is in ${NCCL_INCLUDE_DIR}, but libnccl.so was not found")
+    else()
+      add_library(NCCL::nccl UNKNOWN IMPORTED)
+      set_target_properties(NCCL::nccl PROPERTIES IMPORTED_LOCATION ${NCCL_LIBRARY}
+                                                  INTERFACE_INCLUDE_DIRECTORIES ${NCCL_INCLUDE_DIR}
+                                                  INTERFACE_LINK_LIBRARIES CUDA::cudart)
+      foreach(part MAJOR MINOR PATCH)
+        file(STRINGS ${NCCL_INCLUDE_DIR}/nccl.h line REGEX "#define NCCL_${part} +[0-9]+")
+        if(line MATCHES "([0-9]+)$")
+          list(APPEND nccl_version ${CMAKE_MATCH_1})
+        endif()
+      endforeach()
+      string(REPLACE ";" "." nccl_version "${nccl_version}")
+      llmz_links(LLMZ_LINKS_NCCL "#include <nccl.h>\nint main() { int v = 0; return ncclGetVersion(&v) != ncclSuccess; }"
+                 NCCL::nccl)
+      set(nccl_works ${LLMZ_LINKS_NCCL})
+      set(nccl_why "${NCCL_LIBRARY}")
+      if(NOT nccl_works)
+        set(nccl_why "nccl.h is in ${NCCL_INCLUDE_DIR}, but a small program does not link with ${NCCL_LIBRARY}")
+      endif()
+    endif()
+  endif()
+endif()
+llmz_settle(NCCL "${nccl_works}" "${nccl_version}" "${nccl_why}"
+            "Install NCCL's development package (libnccl-dev from NVIDIA's repository), with LLMZ_CUDA on")
+
+# --- MPI ------------------------------------------------------------------------------------------------------------
+
+set(mpi_works OFF)
+set(mpi_why "switched off by LLMZ_MPI=OFF")
+if(NOT LLMZ_MPI STREQUAL "OFF")
+  set(MPI_CXX_SKIP_MPICXX ON)  # the C interface only: the C++ one is gone from the standard
+  find_package(MPI QUIET COMPONENTS CXX)
+  if(NOT MPI_CXX_FOUND)
+    set(mpi_why "no working MPI was found (mpicxx is what is looked for)")
+  else()
+    llmz_links(LLMZ_LINKS_MPI "#include <mpi.h>\nint main(int argc, char** argv) { return MPI_Init(&argc, &argv); }"
+               MPI::MPI_CXX)
+    set(mpi_works ${LLMZ_LINKS_MPI})
+    set(mpi_why "${MPI_CXX_COMPILER}")
+    if(NOT mpi_works)
+      set(mpi_why "${MPI_CXX_COMPILER} was found, but a small program does not link with its libraries")
+    endif()
+  endif()
+endif()
+llmz_settle(MPI "${mpi_works}" "MPI ${MPI_CXX_VERSION}" "${mpi_why}"
+            "Install libopenmpi-dev and openmpi-bin (scripts/install_deps.sh does)")
