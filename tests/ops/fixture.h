@@ -1,0 +1,49 @@
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+
+#include "catch.h"
+#include "llmz/core/exec.h"
+
+namespace llmz::test {
+
+/// Runs an op as a training run does: once recording, once live in an arena of the planned size. The workspace is
+/// filled with NaN bits beforehand (an op may not count on zeros) and followed by a guard that must stay as it was.
+/// Returns the arithmetic that was counted.
+inline double run_op(const std::function<void(Exec&)>& body) {
+  constexpr size_t kGuard = 4096;
+  Memory recorder;
+  Exec dry(recorder);
+  {
+    ProgramScope scope(recorder, "test");
+    body(dry);
+  }
+  MemoryPlan plan = recorder.finish();
+  size_t extent = 0;
+  for (const PlannedBuffer& span : plan.programs.at(0).spans) extent = std::max(extent, span.offset + span.bytes);
+  plan.persistent.push_back({"workspace", Category::workspace, extent, 0, 0, 0});
+  plan.persistent.push_back({"guard", Category::workspace, kGuard, extent, 0, 0});
+  plan.arena_bytes = extent + kGuard;
+
+  Memory memory(std::move(plan));
+  Exec exec(memory);
+  const auto bytes = [&](const char* name, size_t n) {
+    return static_cast<unsigned char*>(
+        memory.persistent(name, Category::workspace, {static_cast<int64_t>(n)}, DType::u8).data);
+  };
+  unsigned char* workspace = bytes("workspace", extent);
+  unsigned char* guard = bytes("guard", kGuard);
+  std::memset(workspace, 0xff, extent);
+  std::memset(guard, 0xa5, kGuard);
+  {
+    ProgramScope scope(memory, "test");
+    body(exec);
+  }
+  REQUIRE(std::all_of(guard, guard + kGuard, [](unsigned char c) { return c == 0xa5; }));
+  REQUIRE(exec.flops == dry.flops);
+  return exec.flops;
+}
+
+}  // namespace llmz::test
