@@ -108,7 +108,8 @@ Memory::Memory() = default;
 Memory::Memory(MemoryPlan plan) : recording_(false), plan_(std::move(plan)) {
   if (plan_.arena_bytes == 0) return;
   void* p = mmap(nullptr, plan_.arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  check(p != MAP_FAILED, "cannot allocate the planned {:.2f} GiB: {}; a smaller micro_batch or a leaner "
+  check(p != MAP_FAILED,
+        "cannot allocate the planned {:.2f} GiB: {}; a smaller micro_batch or a leaner "
         "'activations' setting needs less (see `llmz plan`)",
         static_cast<double>(plan_.arena_bytes) / (1u << 30), std::strerror(errno));
   madvise(p, plan_.arena_bytes, MADV_HUGEPAGE);  // fewer page faults; harmless where refused
@@ -137,6 +138,7 @@ Tensor Memory::persistent(std::string_view name, Category category, Shape shape,
 
 Buffer Memory::take(std::string_view name, Category category, Shape shape, DType dtype) {
   check(program_ != nullptr, "buffer '{}' was requested outside any program", name);
+  check_none_late();
   const size_t bytes = round_up(static_cast<size_t>(shape.numel()) * dtype_bytes(dtype), kAlignment);
   const size_t slot = slots_.size();
   slots_.push_back({1});
@@ -154,12 +156,25 @@ void Memory::retain(int slot) { ++slots_[static_cast<size_t>(slot)].references; 
 
 void Memory::release(int slot) {
   if (static_cast<size_t>(slot) >= slots_.size() || --slots_[static_cast<size_t>(slot)].references > 0) return;
-  if (recording_ && program_ != nullptr) program_->spans[static_cast<size_t>(slot)].end = clock_++;
   --live_;
+  if (program_ == nullptr) return;
+  PlannedBuffer& span = program_->spans[static_cast<size_t>(slot)];
+  if (recording_) {
+    span.end = clock_++;
+  } else if (span.end < program_->spans[slots_.size() - 1].begin) {
+    late_ = slot;  // not thrown here: handles are dropped in destructors
+  }
+}
+
+void Memory::check_none_late() const {
+  if (late_ < 0) return;
+  fail("buffer '{}' of program '{}' was held longer than planned; its memory was already given to another",
+       program_->spans[static_cast<size_t>(late_)].name, program_->name);
 }
 
 PlannedProgram* Memory::find_program(std::string_view name) {
-  const auto it = std::find_if(plan_.programs.begin(), plan_.programs.end(), [&](const auto& p) { return p.name == name; });
+  const auto it =
+      std::find_if(plan_.programs.begin(), plan_.programs.end(), [&](const auto& p) { return p.name == name; });
   return it == plan_.programs.end() ? nullptr : &*it;
 }
 
@@ -177,11 +192,13 @@ void Memory::begin_program(std::string_view name) {
   slots_.clear();
   clock_ = 0;
   live_ = 0;
+  late_ = -1;
 }
 
 void Memory::end_program() {
   check(program_ != nullptr && live_ == 0, "program '{}' ended with {} buffers still held",
         program_ ? program_->name : "", live_);
+  check_none_late();
   program_ = nullptr;
 }
 

@@ -61,7 +61,8 @@ Tensor Tensor::slice(int d, int64_t begin, int64_t count) const {
         "slice [{}, {}) of dimension {} is outside {}", begin, begin + count, d, shape.str());
   Tensor t = *this;
   t.shape[d] = count;
-  if (data != nullptr) t.data = static_cast<std::byte*>(data) + static_cast<size_t>(begin * stride(d)) * dtype_bytes(dtype);
+  if (data != nullptr)
+    t.data = static_cast<std::byte*>(data) + static_cast<size_t>(begin * stride(d)) * dtype_bytes(dtype);
   return t;
 }
 

@@ -77,7 +77,8 @@ class Buffer {
 /// The one allocator of a run, in two lives. The first records: a model is built and one step of every
 /// program is run on `meta`, and each request is noted. `finish` packs the notes into a MemoryPlan. The second
 /// life allocates one arena of exactly that size and hands the same requests their addresses again, in the
-/// same order; a request that deviates from the plan is an Error, never a hidden allocation.
+/// same order; a request that deviates from the plan is an Error, never a hidden allocation. So is a buffer held
+/// longer than it was while recording, since its bytes may already be another's.
 class Memory {
  public:
   /// Records.
@@ -98,7 +99,7 @@ class Memory {
   Buffer take(std::string_view name, Category category, Shape shape, DType dtype);
 
   void begin_program(std::string_view name);
-  /// All buffers taken since `begin_program` must be back.
+  /// All buffers taken since `begin_program` must be back, and none of them late.
   void end_program();
 
   /// Ends recording and packs.
@@ -111,6 +112,7 @@ class Memory {
   };
   void retain(int slot);
   void release(int slot);
+  void check_none_late() const;
   PlannedProgram* find_program(std::string_view name);
   Tensor view(const PlannedBuffer& planned, Shape shape, DType dtype) const;
 
@@ -120,6 +122,7 @@ class Memory {
   std::vector<Slot> slots_;
   int clock_ = 0;
   int live_ = 0;
+  int late_ = -1;  ///< replaying: a slot given back after a buffer that was planned to follow it was taken
   size_t next_persistent_ = 0;
   std::byte* arena_ = nullptr;
 };

@@ -37,9 +37,7 @@ struct Parameter {
   std::vector<ParameterPart> parts;
 
   /// The rows of `whole` (the weight, its gradient or an optimizer state of the same shape) that belong to `part`.
-  static Tensor rows_of(const Tensor& whole, const ParameterPart& part) {
-    return whole.slice(0, part.row, part.rows);
-  }
+  static Tensor rows_of(const Tensor& whole, const ParameterPart& part) { return whole.slice(0, part.row, part.rows); }
 };
 
 }  // namespace llmz
