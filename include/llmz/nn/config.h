@@ -11,4 +11,8 @@ struct ActivationsConfig {
   codec::CodecConfig block;           ///< `recompute` keeps a block's input only and runs its forward again
 };
 
+/// Whether blocks run their forward again in backward. Throws Error when `block` names a codec that is neither
+/// `store` nor `recompute`.
+bool checkpoints_blocks(const ActivationsConfig& config);
+
 }  // namespace llmz::nn

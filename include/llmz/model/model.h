@@ -1,0 +1,74 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "llmz/model/config.h"
+#include "llmz/nn/block.h"
+#include "llmz/nn/config.h"
+#include "llmz/nn/embedding.h"
+#include "llmz/nn/loss_head.h"
+
+namespace llmz::model {
+
+/// How a model is built, beside its shape.
+struct BuildOptions {
+  nn::ActivationsConfig activations;
+  nn::Precision precision;
+  int64_t loss_chunk = 1024;  ///< tokens whose logits exist at once
+  bool gradients = true;      ///< false: evaluation and generation only
+};
+
+/// A decoder: embedding, residual blocks, final norm with the loss head. Which layers, in which order and under which
+/// names is each architecture's own file (llama.cpp, gpt2.cpp). Built twice: against a recording Memory, then against
+/// the one that was planned.
+class Model {
+ public:
+  struct Parts {
+    std::unique_ptr<nn::Embedding> embedding;
+    std::vector<std::unique_ptr<nn::Block>> blocks;
+    std::unique_ptr<nn::LossHead> head;
+    std::vector<Parameter*> parameters;  ///< in the order of the model; owned by the layers
+  };
+  Model(ModelConfig config, nn::Precision precision, Parts parts);
+
+  const ModelConfig& config() const { return config_; }
+  const std::vector<Parameter*>& parameters() const { return parts_.parameters; }
+  nn::Precision precision() const { return precision_; }
+  int64_t parameter_count() const;
+  /// Parameters that meet every token in a matrix product: all but lookup tables and vectors (a tied table counts once,
+  /// as the head).
+  int64_t matmul_parameter_count() const;
+
+  /// Initial weights from `seed`: the same on every machine, whatever the number of threads.
+  void initialise(Exec& exec, uint64_t seed);
+
+  /// One micro-batch of training. tokens, targets [B,S] i32 (target −1 = none); losses [B·S] per token, in nats.
+  /// Gradients of grad_scale·Σ losses are added to the parameters' gradients.
+  void forward_backward(Exec& exec, Tensor losses, Tensor tokens, Tensor targets, float grad_scale);
+  /// losses only.
+  void evaluate(Exec& exec, Tensor losses, Tensor tokens, Tensor targets);
+  /// logits [B, vocab] of the last of tokens [B,S], which stand at `position`; `caches` (one a block) hold what came
+  /// before and take in what comes.
+  void generate(Exec& exec, Tensor logits, Tensor tokens, int64_t position, std::vector<nn::KvCache>& caches);
+
+ private:
+  Buffer forward(Exec& exec, const nn::Pass& pass, Tensor tokens, std::vector<nn::KvCache>* caches);
+
+  ModelConfig config_;
+  nn::Precision precision_;
+  Parts parts_;
+};
+
+/// Builds the architecture that config.architecture names. Throws Error for an unknown one or an impossible shape.
+std::unique_ptr<Model> make_model(const ModelConfig& config, const BuildOptions& options, Memory& memory);
+
+/// Every registered architecture.
+std::vector<std::string> architectures();
+
+/// One file an architecture.
+std::unique_ptr<Model> make_llama(const ModelConfig& config, const BuildOptions& options, Memory& memory);
+std::unique_ptr<Model> make_gpt2(const ModelConfig& config, const BuildOptions& options, Memory& memory);
+
+}  // namespace llmz::model

@@ -1,0 +1,99 @@
+#include "llmz/model/model.h"
+
+#include "llmz/ops/elementwise.h"
+
+namespace llmz::model {
+namespace {
+
+struct Row {
+  const char* name;
+  std::unique_ptr<Model> (*make)(const ModelConfig&, const BuildOptions&, Memory&);
+};
+
+constexpr Row kRegistry[] = {{"llama", make_llama}, {"gpt2", make_gpt2}};
+
+}  // namespace
+
+Model::Model(ModelConfig config, nn::Precision precision, Parts parts)
+    : config_(std::move(config)), precision_(precision), parts_(std::move(parts)) {}
+
+int64_t Model::parameter_count() const {
+  int64_t n = 0;
+  for (const Parameter* p : parameters()) n += p->weight.numel();
+  return n;
+}
+
+int64_t Model::matmul_parameter_count() const {
+  int64_t n = 0;
+  bool own_head = false;
+  for (const Parameter* p : parameters()) {
+    if (p->kind == ParamKind::matrix) n += p->weight.numel();
+    own_head |= p->group == ParamGroup::head;
+  }
+  return own_head ? n : n + config_.vocab_size * config_.hidden;
+}
+
+void Model::initialise(Exec& exec, uint64_t seed) {
+  uint32_t index = 0;
+  for (Parameter* p : parameters()) {
+    const RandomStream stream(seed, Purpose::weights, index++);
+    if (p->init_std > 0) {
+      ops::fill_normal(exec, p->weight, stream, 0, p->init_std);
+    } else {
+      ops::fill(exec, p->weight, p->init_mean);
+    }
+  }
+}
+
+Buffer Model::forward(Exec& exec, const nn::Pass& pass, Tensor tokens, std::vector<nn::KvCache>* caches) {
+  Buffer x =
+      exec.memory.take("residual", Category::activations, {pass.tokens(), config_.hidden}, precision_.activation);
+  parts_.embedding->forward(exec, pass, x.tensor(), tokens);
+  for (size_t i = 0; i < parts_.blocks.size(); ++i) {
+    parts_.blocks[i]->forward(exec, pass, x.tensor(), caches != nullptr ? &(*caches)[i] : nullptr);
+  }
+  return x;
+}
+
+void Model::forward_backward(Exec& exec, Tensor losses, Tensor tokens, Tensor targets, float grad_scale) {
+  const nn::Pass pass{.batch = tokens.dim(0), .sequence = tokens.dim(1), .position = 0, .keep = true};
+  const Tensor flat = tokens.reshape({pass.tokens()});
+  Buffer x = forward(exec, pass, flat, nullptr);
+  parts_.head->forward(exec, pass, losses, x.tensor(), targets.reshape({pass.tokens()}), grad_scale);
+
+  const Buffer dx = std::move(x);  // the stream's end is no longer needed: its gradient takes its place
+  ops::fill(exec, dx.tensor(), 0.0f);
+  parts_.head->backward(exec, dx.tensor());
+  for (auto block = parts_.blocks.rbegin(); block != parts_.blocks.rend(); ++block) {
+    (*block)->backward(exec, pass, dx.tensor());
+  }
+  parts_.embedding->backward(exec, pass, dx.tensor(), flat);
+}
+
+void Model::evaluate(Exec& exec, Tensor losses, Tensor tokens, Tensor targets) {
+  const nn::Pass pass{.batch = tokens.dim(0), .sequence = tokens.dim(1)};
+  const Buffer x = forward(exec, pass, tokens.reshape({pass.tokens()}), nullptr);
+  parts_.head->forward(exec, pass, losses, x.tensor(), targets.reshape({pass.tokens()}), 0.0f);
+}
+
+void Model::generate(Exec& exec, Tensor logits, Tensor tokens, int64_t position, std::vector<nn::KvCache>& caches) {
+  const nn::Pass pass{.batch = tokens.dim(0), .sequence = tokens.dim(1), .position = position};
+  const Buffer x = forward(exec, pass, tokens.reshape({pass.tokens()}), &caches);
+  parts_.head->last_logits(exec, pass, logits, x.tensor());
+}
+
+std::unique_ptr<Model> make_model(const ModelConfig& config, const BuildOptions& options, Memory& memory) {
+  validate(config);
+  for (const Row& row : kRegistry) {
+    if (config.architecture == row.name) return row.make(config, options, memory);
+  }
+  fail("model.architecture '{}' is unknown; known: {}", config.architecture, fmt::join(architectures(), ", "));
+}
+
+std::vector<std::string> architectures() {
+  std::vector<std::string> names;
+  for (const Row& row : kRegistry) names.emplace_back(row.name);
+  return names;
+}
+
+}  // namespace llmz::model

@@ -1,0 +1,64 @@
+#include "llmz/optim/optimizer.h"
+
+#include "llmz/ops/elementwise.h"
+#include "llmz/ops/optimizer.h"
+
+namespace llmz::optim {
+namespace {
+
+struct Row {
+  const char* name;
+  std::unique_ptr<Optimizer> (*make)(const OptimizerConfig&, const std::vector<Parameter*>&, Memory&);
+};
+
+constexpr Row kRegistry[] = {{"adamw", make_adamw}};
+
+}  // namespace
+
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, const std::vector<Parameter*>& parameters,
+                                          Memory& memory) {
+  for (const Row& row : kRegistry) {
+    if (config.name == row.name) return row.make(config, parameters, memory);
+  }
+  fail("optimizer.name '{}' is unknown; known: {}", config.name, fmt::join(optimizer_names(), ", "));
+}
+
+std::vector<std::string> optimizer_names() {
+  std::vector<std::string> names;
+  for (const Row& row : kRegistry) names.emplace_back(row.name);
+  return names;
+}
+
+float lr_scale_of(const OptimizerConfig& config, const Parameter& parameter) {
+  switch (parameter.group) {
+    case ParamGroup::blocks: return config.lr_scale.blocks;
+    case ParamGroup::embedding: return config.lr_scale.embedding;
+    case ParamGroup::head: return config.lr_scale.head;
+    case ParamGroup::norms: return config.lr_scale.norms;
+  }
+  return 1.0f;
+}
+
+float weight_decay_of(const OptimizerConfig& config, const Parameter& parameter) {
+  bool decays = true;
+  if (parameter.kind == ParamKind::embedding) decays = config.decay_on.embedding;
+  if (parameter.kind == ParamKind::gain || parameter.group == ParamGroup::norms) decays = config.decay_on.norms;
+  if (parameter.kind == ParamKind::bias && parameter.group != ParamGroup::norms) decays = config.decay_on.biases;
+  return decays ? config.weight_decay : 0.0f;
+}
+
+GradientClip::GradientClip(float max_norm, const std::vector<Parameter*>& parameters, Memory& memory)
+    : max_norm_(max_norm), parameters_(parameters) {
+  const bool f64 = !parameters.empty() && parameters.front()->weight.dtype == DType::f64;
+  total_ = memory.persistent("clip.total", Category::optimizer, {1}, f64 ? DType::f64 : DType::f32);
+  norm_ = memory.persistent("clip.norm", Category::optimizer, {1}, DType::f32);
+  scale_ = memory.persistent("clip.scale", Category::optimizer, {1}, DType::f32);
+}
+
+void GradientClip::measure(Exec& exec) {
+  ops::fill(exec, total_, 0.0f);
+  for (const Parameter* p : parameters_) ops::sum_of_squares(exec, total_, p->grad.dense);
+  ops::clip_coefficient(exec, norm_, scale_, total_, max_norm_);
+}
+
+}  // namespace llmz::optim
