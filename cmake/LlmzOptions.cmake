@@ -29,6 +29,9 @@ endif()
 # Release is CMake's own -O3 -DNDEBUG. The default stays at the platform's baseline instruction set, so that a binary
 # runs on any machine of its architecture; the hot kernels choose AVX2 or AVX-512 when they run.
 set(flags -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -fno-math-errno -fno-trapping-math)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  list(APPEND flags -Wno-restrict)  # cries wolf at `"text" + string` (GCC bug 105651, mended in 13)
+endif()
 if(LLMZ_WERROR)
   list(APPEND flags -Werror)
 endif()

@@ -9,8 +9,8 @@ namespace llmz {
 /// The processors as this process may use them. What the system does not tell is 0 or "unknown".
 struct CpuInfo {
   std::string model;        // "AMD EPYC 9354 32-Core Processor"
-  std::string isa;          // widest vector instructions that kernels pick from: "avx512", "avx2", "baseline"
-  std::string features;     // of those that matter to kernels and oneDNN, by blanks: "avx2 fma avx512f avx512_bf16"
+  std::string isa;          // widest that the kernels' clones can pick: "avx512" (x86-64-v4), "avx2" (v3), "baseline"
+  std::string features;     // what speeds up matrix products, as the kernel names it: "avx2 fma avx512f avx512_bf16"
   int logical_online = 0;   // logical processors the machine runs
   int logical_usable = 0;   // of those, the ones in this process's affinity mask
   int physical_usable = 0;  // cores those make up: two hyper-threads of one core count once
@@ -35,16 +35,16 @@ struct ProcessMemory {
 struct CudaDevice {
   std::string name;
   std::int64_t memory = 0;  // bytes on the device
-  std::int64_t free = 0;    // bytes not in use now; 0 where asking failed
-  int major = 0, minor = 0;  // compute capability
+  int major = 0;            // compute capability, "9.0" of an H100
+  int minor = 0;
   int multiprocessors = 0;
 };
 
 /// The GPUs that this process sees, or why it sees none.
 struct CudaInfo {
-  bool built = false;    // whether this binary holds the CUDA backend
-  std::string runtime;   // version compiled against, "13.0"; empty when !built
-  std::string driver;    // newest CUDA version that the installed driver takes, "12.4"; empty without a driver
+  bool built = false;   // whether this binary holds the CUDA backend
+  std::string runtime;  // version compiled against, "13.0"; empty when !built
+  std::string driver;   // newest CUDA version that the installed driver takes, "12.4"; empty without a driver
   std::vector<CudaDevice> devices;
   std::string reason;  // one sentence when `devices` is empty, with what would mend it
 };
@@ -53,8 +53,8 @@ CpuInfo cpu_info();
 MemoryInfo memory_info();
 ProcessMemory process_memory();
 
-/// Never throws; a machine without GPU, driver or CUDA build is an answer, in `reason`. Costs up to a second where
-/// there is a GPU, since the CUDA runtime starts.
+/// Never throws: a machine without GPU or driver, or a build without CUDA, is an answer, in `reason`. Takes up to a
+/// second where there is a GPU, since the CUDA runtime starts.
 CudaInfo cuda_info();
 
 }  // namespace llmz

@@ -1,0 +1,48 @@
+#include "llmz/core/system.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <memory>
+#include <thread>
+
+#include "src/core/system_files.h"
+
+namespace llmz {
+namespace {
+
+constexpr int kMaxProcessors = 8192;  // what the Linux kernel can be built for on x86-64
+
+/// The logical processors that the scheduler may put this process on (taskset, Slurm, docker --cpuset-cpus).
+std::vector<int> affinity() {
+  struct Free {
+    void operator()(cpu_set_t* set) const { CPU_FREE(set); }
+  };
+  const std::unique_ptr<cpu_set_t, Free> set(CPU_ALLOC(kMaxProcessors));
+  const std::size_t bytes = CPU_ALLOC_SIZE(kMaxProcessors);
+  std::vector<int> usable;
+  if (set && sched_getaffinity(0, bytes, set.get()) == 0) {
+    for (int cpu = 0; cpu < kMaxProcessors; ++cpu) {
+      if (CPU_ISSET_S(cpu, bytes, set.get())) usable.push_back(cpu);
+    }
+  }
+  if (usable.empty()) {
+    const int count = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+    for (int cpu = 0; cpu < count; ++cpu) usable.push_back(cpu);
+  }
+  return usable;
+}
+
+}  // namespace
+
+int CpuInfo::threads() const {
+  int threads = std::max(1, physical_usable);
+  if (quota > 0) threads = std::min(threads, std::max(1, static_cast<int>(quota)));
+  return threads;
+}
+
+CpuInfo cpu_info() { return system_files::read_cpu_info("/", affinity()); }
+MemoryInfo memory_info() { return system_files::read_memory_info("/"); }
+ProcessMemory process_memory() { return system_files::read_process_memory("/"); }
+
+}  // namespace llmz
