@@ -1,0 +1,108 @@
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include <cstring>
+
+#include "llmz/core/error.h"
+#include "src/data/gpt2_tokenizer.h"
+
+namespace llmz::data {
+namespace {
+
+/// Unicode's White_Space property, spelled out: PCRE2's own \s also has U+180E, which GPT-2's does not.
+#define LLMZ_SPACES \
+  "\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+/// The pattern of Radford et al. 2019 (encoder.py): contractions, letters, digits, the rest, white space up to the last
+/// one before a word. Possessive where nothing follows, which changes no match.
+constexpr char kPattern[] =
+    "'(?:[stmd]|re|ve|ll)"
+    "| ?\\p{L}++"
+    "| ?\\p{N}++"
+    "| ?[^" LLMZ_SPACES
+    "\\p{L}\\p{N}]++"
+    "|[" LLMZ_SPACES "]+(?![^" LLMZ_SPACES
+    "])"
+    "|[" LLMZ_SPACES "]++";
+#undef LLMZ_SPACES
+
+bool is_continuation(std::string_view text, size_t i) {
+  return i < text.size() && (static_cast<unsigned char>(text[i]) & 0xc0u) == 0x80u;
+}
+
+/// Bytes of the character at text[i]; 0 where there is none (RFC 3629: no surrogates, nothing overlong, up to
+/// U+10FFFF).
+size_t character_bytes(std::string_view text, size_t i) {
+  const auto first = static_cast<unsigned char>(text[i]);
+  if (first < 0x80) return 1;
+  if (first < 0xc2 || first > 0xf4 || !is_continuation(text, i + 1)) return 0;
+  if (first < 0xe0) return 2;
+  const auto second = static_cast<unsigned char>(text[i + 1]);
+  if (!is_continuation(text, i + 2)) return 0;
+  if (first < 0xf0) return (first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ? 0 : 3;
+  if (!is_continuation(text, i + 3)) return 0;
+  return (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f) ? 0 : 4;
+}
+
+/// End of the stretch of valid UTF-8 that begins at `i`.
+size_t valid_until(std::string_view text, size_t i) {
+  while (i < text.size()) {
+    uint64_t eight;
+    if (text.size() - i >= sizeof eight) {
+      std::memcpy(&eight, text.data() + i, sizeof eight);
+      if ((eight & 0x8080808080808080ull) == 0) {
+        i += sizeof eight;
+        continue;
+      }
+    }
+    const size_t bytes = character_bytes(text, i);
+    if (bytes == 0) break;
+    i += bytes;
+  }
+  return i;
+}
+
+pcre2_code* as_code(void* code) { return static_cast<pcre2_code*>(code); }
+pcre2_match_data* as_match(void* match) { return static_cast<pcre2_match_data*>(match); }
+
+}  // namespace
+
+Gpt2Splitter::Gpt2Splitter() {
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(kPattern), PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_ANCHORED,
+                        &error, &offset, nullptr);
+  check(code_ != nullptr, "PCRE2 rejects GPT-2's pattern at {} (error {}); it must be built with Unicode support",
+        offset, error);
+  // Without a just-in-time compiler on this machine the same code is interpreted: slower, equal.
+  pcre2_jit_compile(as_code(code_), PCRE2_JIT_COMPLETE);
+}
+
+Gpt2Splitter::~Gpt2Splitter() { pcre2_code_free(as_code(code_)); }
+
+Gpt2Splitter::Words::Words(const Gpt2Splitter& splitter, std::string_view text)
+    : splitter_(splitter), text_(text), match_(pcre2_match_data_create(1, nullptr)) {
+  check(match_ != nullptr, "out of memory while splitting text into words");
+}
+
+Gpt2Splitter::Words::~Words() { pcre2_match_data_free(as_match(match_)); }
+
+bool Gpt2Splitter::Words::next(std::string_view& word) {
+  if (position_ == text_.size()) return false;
+  const size_t begin = position_;
+  if (position_ == valid_end_) {
+    while (position_ < text_.size() && character_bytes(text_, position_) == 0) ++position_;
+    valid_end_ = valid_until(text_, position_);
+    if (position_ > begin) {
+      word = text_.substr(begin, position_ - begin);
+      return true;
+    }
+  }
+  const int found = pcre2_match(as_code(splitter_.code_), reinterpret_cast<PCRE2_SPTR>(text_.data()), valid_end_, begin,
+                                PCRE2_NO_UTF_CHECK, as_match(match_), nullptr);
+  check(found > 0, "PCRE2 failed to split text into words (error {} at byte {} of {})", found, begin, text_.size());
+  position_ = pcre2_get_ovector_pointer(as_match(match_))[1];
+  word = text_.substr(begin, position_ - begin);
+  return true;
+}
+
+}  // namespace llmz::data

@@ -1,0 +1,81 @@
+#include <sentencepiece_processor.h>
+
+#include <limits>
+
+#include "llmz/core/error.h"
+#include "src/data/tokenizer_files.h"
+
+namespace llmz::data {
+namespace {
+
+uint64_t model_hash(std::string_view model) {
+  Hasher hasher;
+  hasher.add("sentencepiece");
+  hasher.add(model);
+  return hasher.value();
+}
+
+class SentencePieceTokenizer final : public Tokenizer {
+ public:
+  SentencePieceTokenizer(const std::filesystem::path& path, std::string model)
+      : Tokenizer(model_hash(model)), model_(std::move(model)) {
+    const auto status = processor_.LoadFromSerializedProto(model_);
+    check(status.ok(), "{}: is not a whole SentencePiece model: {}", path.string(), status.ToString());
+    check(processor_.GetPieceSize() > 0, "{}: is a SentencePiece model without pieces", path.string());
+  }
+
+  std::string kind() const override { return "sentencepiece"; }
+  int64_t vocab_size() const override { return processor_.GetPieceSize(); }
+  std::optional<int32_t> bos() const override { return present(processor_.bos_id()); }
+  std::optional<int32_t> eos() const override { return present(processor_.eos_id()); }
+
+  void encode(std::string_view text, std::vector<int32_t>& out) const override {
+    check(text.size() <= kMaxBytes, "a document of {} bytes is too long for SentencePiece (at most {}); split it",
+          text.size(), kMaxBytes);
+    std::vector<int> ids;
+    const auto status = processor_.Encode(text, &ids);
+    check(status.ok(), "SentencePiece could not encode a document of {} bytes: {}", text.size(), status.ToString());
+    out.insert(out.end(), ids.begin(), ids.end());
+  }
+
+  std::string decode(std::span<const int32_t> ids) const override {
+    for (const int32_t id : ids) check_id(id);
+    std::string text;
+    const auto status = processor_.Decode(std::vector<int>(ids.begin(), ids.end()), &text);
+    check(status.ok(), "SentencePiece could not decode {} ids: {}", ids.size(), status.ToString());
+    return text;
+  }
+
+  std::string token_text(int32_t id) const override {
+    check_id(id);
+    return printable(processor_.IdToPiece(id));
+  }
+
+  void save(const std::filesystem::path& folder) const override {
+    make_tokenizer_folder(folder);
+    write_file(folder / "tokenizer.model", model_);
+    write_manifest(folder, *this);
+  }
+
+ private:
+  /// The library counts in int, and normalisation may lengthen a text threefold ("▁" for a space).
+  static constexpr size_t kMaxBytes = std::numeric_limits<int>::max() / 4;
+
+  static std::optional<int32_t> present(int id) { return id < 0 ? std::nullopt : std::optional<int32_t>(id); }
+
+  void check_id(int32_t id) const {
+    check(id >= 0 && id < processor_.GetPieceSize(), "token id {} is outside the vocabulary of {}", id,
+          processor_.GetPieceSize());
+  }
+
+  std::string model_;  ///< the file, kept so that `save` gives it back byte for byte
+  sentencepiece::SentencePieceProcessor processor_;
+};
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(const std::filesystem::path& model) {
+  return std::make_unique<SentencePieceTokenizer>(model, read_file(model));
+}
+
+}  // namespace llmz::data
