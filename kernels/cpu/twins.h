@@ -13,10 +13,11 @@ namespace llmz::cpu {
 using ops::AdamWArgs;
 using ops::MatmulArgs;
 
-// matmul.cpp
+// matmul.cpp; workspace f32 [matmul_workspace(args)], absent when that is 0 (it holds fp32 copies of bf16 operands)
+int64_t matmul_workspace(const MatmulArgs& args);
 void matmul(const MatmulArgs& args, Tensor workspace);
 void add_bias(Tensor y, Tensor bias);
-void bias_backward(Tensor dbias, Tensor dy, Tensor workspace);
+void bias_backward(Tensor dbias, Tensor dy);
 
 // norm.cpp; workspace [norm_blocks(T), H] (dgain) or [norm_blocks(T), 2H] (dgain, dbias), f32 or f64
 int64_t norm_blocks(int64_t rows);
@@ -27,8 +28,12 @@ void rmsnorm_backward(Tensor dx, Tensor dgain, Tensor dy, Tensor xhat, Tensor rs
 void layernorm_backward(Tensor dx, Tensor dgain, Tensor dbias, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain,
                         Tensor workspace);
 
-// rotary.cpp, attention.cpp
+// rotary.cpp
 void rotary(Tensor x, int64_t position_offset, float base, bool inverse);
+
+// attention.cpp; workspace [threads, elements a thread], f32 or f64
+Shape attention_forward_workspace(const Tensor& q, const Tensor& k);
+Shape attention_backward_workspace(const Tensor& q, const Tensor& k);
 void attention_forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, Tensor workspace);
 void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q, Tensor k,
                         Tensor v, Tensor workspace);
@@ -55,6 +60,7 @@ void fill_normal(Tensor x, const RandomStream& stream, uint64_t first, float std
 
 // optimizer.cpp
 void adamw(const AdamWArgs& args);
+int64_t sum_pieces(Tensor x);  // workspace of sum_of_squares: f64 [sum_pieces(x)]
 void sum_of_squares(Tensor total, Tensor x, Tensor workspace);
 void clip_coefficient(Tensor norm, Tensor scale, Tensor total, float max_norm);
 

@@ -1,0 +1,118 @@
+#include <cmath>
+
+#include "kernels/cpu/rows.h"
+#include "kernels/cpu/twins.h"
+
+namespace llmz::cpu {
+namespace {
+
+/// One step's scalars, made in double and rounded once.
+template <class Real>
+struct AdamWScalars {
+  Real grad_scale, keep;  ///< keep = 1 − lr·weight_decay
+  Real beta1, beta1_rest, beta2, beta2_rest;
+  Real step_size;        ///< lr/(1 − β₁^step)
+  Real root_correction;  ///< √(1 − β₂^step)
+  Real eps;
+
+  AdamWScalars(const AdamWArgs& a, double scale)
+      : grad_scale(static_cast<Real>(scale)),
+        keep(static_cast<Real>(1.0 - static_cast<double>(a.lr) * static_cast<double>(a.weight_decay))),
+        beta1(static_cast<Real>(a.beta1)),
+        beta1_rest(static_cast<Real>(1.0 - static_cast<double>(a.beta1))),
+        beta2(static_cast<Real>(a.beta2)),
+        beta2_rest(static_cast<Real>(1.0 - static_cast<double>(a.beta2))),
+        eps(static_cast<Real>(a.eps)) {
+    const auto step = static_cast<double>(a.step);
+    step_size = static_cast<Real>(static_cast<double>(a.lr) / (1.0 - std::pow(static_cast<double>(a.beta1), step)));
+    root_correction = static_cast<Real>(std::sqrt(1.0 - std::pow(static_cast<double>(a.beta2), step)));
+  }
+};
+
+template <class Real>
+LLMZ_INLINE void adamw_loop(Real* __restrict weight, Real* __restrict m, Real* __restrict v,
+                            const Real* __restrict grad, const AdamWScalars<Real>& s, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const Real g = grad[i] * s.grad_scale;
+    const Real first = s.beta1 * m[i] + s.beta1_rest * g;
+    const Real second = s.beta2 * v[i] + s.beta2_rest * g * g;
+    m[i] = first;
+    v[i] = second;
+    weight[i] = weight[i] * s.keep - s.step_size * (first / (std::sqrt(second) / s.root_correction + s.eps));
+  }
+}
+
+template <class Real>
+LLMZ_INLINE Real squares_loop(const Real* x, int64_t n) {
+  Real sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += x[i] * x[i];
+  return sum;
+}
+
+LLMZ_SIMD_CLONES void adamw_row(float* weight, float* m, float* v, const float* grad, const AdamWScalars<float>& s,
+                                int64_t n) {
+  adamw_loop(weight, m, v, grad, s, n);
+}
+void adamw_row(double* weight, double* m, double* v, const double* grad, const AdamWScalars<double>& s, int64_t n) {
+  adamw_loop(weight, m, v, grad, s, n);
+}
+
+LLMZ_SIMD_CLONES float row_squares(const float* x, int64_t n) { return squares_loop(x, n); }
+double row_squares(const double* x, int64_t n) { return squares_loop(x, n); }
+
+/// Chunks a piece of sum_of_squares.
+constexpr int64_t kChunksPerPiece = 64;
+
+}  // namespace
+
+void adamw(const AdamWArgs& args) {
+  const double scale = args.grad_scale.present() ? static_cast<double>(*args.grad_scale.as<float>()) : 1.0;
+  with_compute_type(args.weight.dtype, [&]<class Real>(Real) {
+    const AdamWScalars<Real> scalars(args, scale);
+    for_each_chunk<Real>(std::array{args.weight, args.m, args.v, args.grad}, [&](auto& t, const Chunk& c) {
+      adamw_row(t[0].modify(c), t[1].modify(c), t[2].modify(c), t[3].read(c), scalars, c.count);
+      for (size_t i = 0; i < 3; ++i) t[i].commit(c);
+    });
+  });
+}
+
+int64_t sum_pieces(Tensor x) {
+  const ChunkGrid grid(merge_dimensions(std::array{x})[0]);
+  return std::max<int64_t>(1, ceil_div(grid.size(), kChunksPerPiece));
+}
+
+void sum_of_squares(Tensor total, Tensor x, Tensor workspace) {
+  const Tensor merged = merge_dimensions(std::array{x})[0];
+  const ChunkGrid grid(merged);
+  const int64_t pieces = workspace.numel();
+  auto* const sums = workspace.as<double>();
+  with_compute_type(x.dtype, [&]<class Real>(Real) {
+#pragma omp parallel if (pieces > 1)
+    {
+      Operand<Real> in(merged);
+#pragma omp for schedule(static)
+      for (int64_t p = 0; p < pieces; ++p) {
+        double sum = 0;
+        for (int64_t i = p * kChunksPerPiece; i < std::min(grid.size(), (p + 1) * kChunksPerPiece); ++i) {
+          const Chunk c = grid[i];
+          sum += static_cast<double>(row_squares(in.read(c), c.count));
+        }
+        sums[p] = sum;
+      }
+    }
+    double sum = 0;
+    for (int64_t p = 0; p < pieces; ++p) sum += sums[p];
+    *total.as<Real>() += static_cast<Real>(sum);
+  });
+}
+
+void clip_coefficient(Tensor norm, Tensor scale, Tensor total, float max_norm) {
+  const double squares = total.dtype == DType::f64 ? *total.as<double>() : static_cast<double>(*total.as<float>());
+  const double n = std::sqrt(squares);
+  const double wanted = static_cast<double>(max_norm) / (n + 1e-6);
+  *norm.as<float>() = static_cast<float>(n);
+  *scale.as<float>() = max_norm == 0.0f ? 1.0f : wanted >= 1.0 ? 1.0f : static_cast<float>(wanted);  // NaN stays NaN
+}
+
+}  // namespace llmz::cpu

@@ -1,0 +1,41 @@
+#include "llmz/ops/activation.h"
+
+#include "kernels/cpu/twins.h"
+#include "src/ops/dispatch.h"
+
+namespace llmz::ops {
+
+void swiglu_forward(Exec& exec, Tensor out, Tensor gate, Tensor up) {
+  Arguments args("swiglu_forward");
+  args.floats("gate", gate);
+  args.floats("up", up, gate.shape);
+  args.floats("out", out, gate.shape);
+  dispatch(exec, args, [&] { cpu::swiglu_forward(out, gate, up); });
+}
+
+void swiglu_backward(Exec& exec, Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up) {
+  Arguments args("swiglu_backward");
+  args.floats("gate", gate);
+  args.floats("up", up, gate.shape);
+  args.floats("dout", dout, gate.shape);
+  args.floats("dgate", dgate, gate.shape);
+  args.floats("dup", dup, gate.shape);
+  dispatch(exec, args, [&] { cpu::swiglu_backward(dgate, dup, dout, gate, up); });
+}
+
+void gelu_forward(Exec& exec, Tensor out, Tensor x) {
+  Arguments args("gelu_forward");
+  args.floats("x", x);
+  args.floats("out", out, x.shape);
+  dispatch(exec, args, [&] { cpu::gelu_forward(out, x); });
+}
+
+void gelu_backward(Exec& exec, Tensor dx, Tensor dout, Tensor x) {
+  Arguments args("gelu_backward");
+  args.floats("x", x);
+  args.floats("dout", dout, x.shape);
+  args.floats("dx", dx, x.shape);
+  dispatch(exec, args, [&] { cpu::gelu_backward(dx, dout, x); });
+}
+
+}  // namespace llmz::ops

@@ -1,0 +1,80 @@
+#include "llmz/ops/norm.h"
+
+#include "kernels/cpu/twins.h"
+#include "src/ops/dispatch.h"
+
+namespace llmz::ops {
+namespace {
+
+/// What both forward passes share: out, x̂ (optional) and x [T,H], rstd [T], gain [H].
+void check_forward(Arguments& args, const Tensor& out, const Tensor& xhat, const Tensor& rstd, const Tensor& x,
+                   const Tensor& gain, float eps) {
+  args.floats("x", x);
+  args.rank("x", x, 2);
+  args.floats("out", out, x.shape);
+  if (xhat.present()) args.floats("xhat", xhat, x.shape);
+  args.statistic("rstd", rstd, {x.dim(0)});
+  args.floats("gain", gain, {x.dim(1)});
+  args.require(x.dim(1) > 0, "x {} has empty rows", x.shape.str());
+  args.require(eps >= 0, "eps is {}, it cannot be negative", eps);
+}
+
+void check_backward(Arguments& args, const Tensor& dx, const Tensor& dgain, const Tensor& dy, const Tensor& xhat,
+                    const Tensor& rstd, const Tensor& gain) {
+  args.floats("dx", dx);
+  args.rank("dx", dx, 2);
+  args.floats("dy", dy, dx.shape);
+  args.floats("xhat", xhat, dx.shape);
+  args.statistic("rstd", rstd, {dx.dim(0)});
+  args.floats("gain", gain, {dx.dim(1)});
+  args.floats("dgain", dgain, {dx.dim(1)});
+  args.require(dx.dim(1) > 0, "dx {} has empty rows", dx.shape.str());
+}
+
+}  // namespace
+
+void rmsnorm_forward(Exec& exec, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, float eps) {
+  Arguments args("rmsnorm_forward");
+  check_forward(args, out, xhat, rstd, x, gain, eps);
+  dispatch(exec, args, [&] { cpu::rmsnorm_forward(out, xhat, rstd, x, gain, eps); });
+}
+
+void layernorm_forward(Exec& exec, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, Tensor bias,
+                       float eps) {
+  Arguments args("layernorm_forward");
+  check_forward(args, out, xhat, rstd, x, gain, eps);
+  args.floats("bias", bias, {x.dim(1)});
+  dispatch(exec, args, [&] { cpu::layernorm_forward(out, xhat, rstd, x, gain, bias, eps); });
+}
+
+void norm_apply_gain(Exec& exec, Tensor out, Tensor xhat, Tensor gain, Tensor bias) {
+  Arguments args("norm_apply_gain");
+  args.floats("xhat", xhat);
+  args.rank("xhat", xhat, 2);
+  args.floats("out", out, xhat.shape);
+  args.floats("gain", gain, {xhat.dim(1)});
+  if (bias.present()) args.floats("bias", bias, {xhat.dim(1)});
+  dispatch(exec, args, [&] { cpu::norm_apply_gain(out, xhat, gain, bias); });
+}
+
+void rmsnorm_backward(Exec& exec, Tensor dx, Tensor dgain, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain) {
+  Arguments args("rmsnorm_backward");
+  check_backward(args, dx, dgain, dy, xhat, rstd, gain);
+  const Buffer workspace =
+      exec.memory.take("rmsnorm_backward.workspace", Category::workspace, {cpu::norm_blocks(dx.dim(0)), dx.dim(1)},
+                       args.is_double() ? DType::f64 : DType::f32);
+  dispatch(exec, args, [&] { cpu::rmsnorm_backward(dx, dgain, dy, xhat, rstd, gain, workspace.tensor()); });
+}
+
+void layernorm_backward(Exec& exec, Tensor dx, Tensor dgain, Tensor dbias, Tensor dy, Tensor xhat, Tensor rstd,
+                        Tensor gain) {
+  Arguments args("layernorm_backward");
+  check_backward(args, dx, dgain, dy, xhat, rstd, gain);
+  args.floats("dbias", dbias, {dx.dim(1)});
+  const Buffer workspace =
+      exec.memory.take("layernorm_backward.workspace", Category::workspace,
+                       {cpu::norm_blocks(dx.dim(0)), 2 * dx.dim(1)}, args.is_double() ? DType::f64 : DType::f32);
+  dispatch(exec, args, [&] { cpu::layernorm_backward(dx, dgain, dbias, dy, xhat, rstd, gain, workspace.tensor()); });
+}
+
+}  // namespace llmz::ops
