@@ -14,8 +14,8 @@ namespace llmz::model {
 
 /// How a model is built, beside its shape.
 struct BuildOptions {
-  nn::ActivationsConfig activations;
-  nn::Precision precision;
+  nn::ActivationsConfig activations = {};
+  nn::Precision precision = {};
   int64_t loss_chunk = 1024;  ///< tokens whose logits exist at once
   bool gradients = true;      ///< false: evaluation and generation only
 };

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <filesystem>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "llmz/data/tokenizer.h"
+#include "llmz/train/config.h"
+#include "llmz/train/engine.h"
+
+namespace llmz::train {
+
+/// How far a run has come, beside its weights and moments.
+struct TrainState {
+  int64_t step = 0;    ///< optimizer steps done
+  int64_t tokens = 0;  ///< trained on
+  double best_validation = std::numeric_limits<double>::infinity();  ///< nats
+  double last_validation = std::numeric_limits<double>::infinity();
+};
+
+/// Writes the checkpoint folder `to` (docs/checkpoints.md): weights under Hugging Face's names, optimizer state, both
+/// configurations, tokenizer (may be null), state. It appears whole or not at all; Error when it cannot be written.
+void save_checkpoint(const std::filesystem::path& to, Engine& engine, const RunConfig& config,
+                     const data::Tokenizer* tokenizer, const TrainState& state);
+
+/// Reads weights and optimizer state of the checkpoint at `from` into `engine`, checksums verified. Throws Error when
+/// the folder is not a finished checkpoint, damaged, or of another shape.
+TrainState load_checkpoint(const std::filesystem::path& from, Engine& engine);
+
+/// Reads the weights of `from`: a checkpoint, or any folder with Hugging Face's config.json and model.safetensors.
+void load_weights(const std::filesystem::path& from, model::Model& model);
+
+/// What stands in a checkpoint folder beside the tensors.
+struct CheckpointHeader {
+  std::filesystem::path folder;  ///< `from`, or its newest checkpoint when `from` is a run folder
+  model::ModelConfig model;
+  std::optional<TrainState> state;           ///< absent for a plain Hugging Face folder
+  std::optional<RunConfig> run;              ///< likewise
+  std::shared_ptr<data::Tokenizer> tokenizer;  ///< null when the folder has none
+};
+
+/// Opens a checkpoint folder, a run folder (its newest checkpoint; `best` and `last` work as paths), or a folder in
+/// Hugging Face's format. Throws Error that says what was expected where.
+CheckpointHeader open_model(const std::filesystem::path& from);
+
+}  // namespace llmz::train

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "llmz/core/exec.h"
+#include "llmz/model/model.h"
+#include "llmz/optim/optimizer.h"
+
+namespace llmz::train {
+
+/// What one process needs to know to run steps: the model, how it is built, the batch of one forward/backward.
+struct EngineOptions {
+  model::ModelConfig model;
+  model::BuildOptions build;
+  optim::OptimizerConfig optimizer;
+  int64_t micro_batch = 1, sequence = 1;
+  bool training = true;  ///< false: evaluation only, no gradients and no optimizer
+};
+
+/// A model, its optimizer and their memory on one device. Every buffer is planned before the first step: the same code
+/// that runs a step is run once on nothing to learn what it needs.
+class Engine {
+ public:
+  /// What `Engine(options)` would allocate; allocates nothing.
+  static MemoryPlan plan(const EngineOptions& options);
+  /// Floating-point operations of one micro-step as the ops count them (training: forward and backward).
+  static double flops_per_micro_step(const EngineOptions& options);
+
+  explicit Engine(const EngineOptions& options);
+  ~Engine();
+
+  const EngineOptions& options() const { return options_; }
+  const MemoryPlan& memory_plan() const { return memory_->plan(); }
+  model::Model& model();
+  optim::Optimizer& optimizer();
+  Exec& exec() { return *exec_; }
+
+  void initialise(uint64_t seed);
+
+  /// Zeroes the gradients: the start of an optimizer step.
+  void begin_step();
+  /// Forward and backward of one micro-batch; tokens, targets [micro_batch·sequence]. Gradients of grad_scale·Σ loss
+  /// are added up. Returns Σ loss over the targets, in nats.
+  double micro_step(std::span<const int32_t> tokens, std::span<const int32_t> targets, float grad_scale);
+  /// Measures the global gradient norm, clips, updates the weights. `step` counts from 1. Returns the norm before
+  /// clipping. Throws Error naming the first bad tensor, and updates nothing, when the norm is not finite.
+  double update(int64_t step, double lr);
+
+  /// Per-token losses [micro_batch·sequence] in nats, 0 where the target is −1. Valid until the next call.
+  std::span<const float> evaluate(std::span<const int32_t> tokens, std::span<const int32_t> targets);
+
+  /// Name of the first weight or gradient, in the model's order, that holds a NaN or an infinity; empty when none does.
+  std::string first_bad_tensor() const;
+
+ private:
+  struct Body;
+  void load_batch(std::span<const int32_t> tokens, std::span<const int32_t> targets);
+
+  EngineOptions options_;
+  std::unique_ptr<Memory> memory_;
+  std::unique_ptr<Exec> exec_;
+  std::unique_ptr<Body> body_;
+};
+
+}  // namespace llmz::train

@@ -1,0 +1,158 @@
+#include "llmz/train/checkpoint.h"
+
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "llmz/io/checkpoint.h"
+#include "llmz/io/safetensors.h"
+#include "llmz/model/hf_config.h"
+#include "llmz/train/config_io.h"
+
+namespace llmz::train {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr int kFormat = 1;
+constexpr const char* kModelFile = "model.safetensors";
+constexpr const char* kOptimizerFile = "optimizer.safetensors";
+constexpr const char* kModelConfigFile = "config.json";
+constexpr const char* kRunFile = "llmz.json";
+const char* const kTokenizerFiles[] = {"llmz_tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"};
+
+std::vector<io::SafetensorsEntry> weight_entries(const model::Model& model) {
+  std::vector<io::SafetensorsEntry> entries;
+  for (const Parameter* p : model.parameters()) {
+    for (const ParameterPart& part : p->parts) {
+      entries.push_back({part.name, Parameter::rows_of(p->weight, part), part.transposed});
+    }
+  }
+  return entries;
+}
+
+/// Optimizer states carry Hugging Face's names too, in the engine's own orientation: "exp_avg.<name>".
+std::vector<io::SafetensorsEntry> state_entries(const optim::Optimizer& optimizer) {
+  std::vector<io::SafetensorsEntry> entries;
+  for (const auto& state : optimizer.states()) {
+    for (const ParameterPart& part : state.parameter->parts) {
+      entries.push_back({state.slot + "." + part.name, Parameter::rows_of(state.tensor, part)});
+    }
+  }
+  return entries;
+}
+
+void read_entries(const fs::path& file, const std::vector<io::SafetensorsEntry>& entries) {
+  const auto tensors = io::SafetensorsFile::open(file);
+  for (const auto& entry : entries) tensors.read(entry.name, entry.tensor, entry.transpose);
+}
+
+/// Infinity (no validation yet) has no place in JSON: null stands for it.
+Json loss_to_json(double loss) { return std::isfinite(loss) ? Json(loss) : Json(nullptr); }
+double loss_from_json(const Json& value) {
+  return value.is_number() ? value.get<double>() : std::numeric_limits<double>::infinity();
+}
+
+std::string run_file_text(const RunConfig& config, const TrainState& state) {
+  const Json run = {{"format", kFormat},
+                    {"step", state.step},
+                    {"tokens", state.tokens},
+                    {"best_validation_loss", loss_to_json(state.best_validation)},
+                    {"last_validation_loss", loss_to_json(state.last_validation)},
+                    {"config", Json::parse(to_json(config))}};
+  return run.dump(2) + "\n";
+}
+
+Json read_run_file(const fs::path& folder) {
+  const fs::path file = folder / kRunFile;
+  Json run = io::read_json(file);
+  const bool whole = run.is_object() && run.contains("format") && run.contains("step") &&
+                     run["step"].is_number_integer() && run.contains("tokens") && run.contains("config");
+  check(whole, "{} is not the run file of a checkpoint: 'format', 'step', 'tokens' or 'config' is missing",
+        file.string());
+  check(run["format"] == kFormat, "{} has format {}; this llmz reads format {}", file.string(), run["format"].dump(),
+        kFormat);
+  return run;
+}
+
+TrainState state_of(const Json& run) {
+  TrainState state;
+  state.step = run["step"].get<int64_t>();
+  state.tokens = run["tokens"].get<int64_t>();
+  state.best_validation = loss_from_json(run.value("best_validation_loss", Json()));
+  state.last_validation = loss_from_json(run.value("last_validation_loss", Json()));
+  return state;
+}
+
+std::shared_ptr<data::Tokenizer> tokenizer_in(const fs::path& folder) {
+  for (const char* name : kTokenizerFiles) {
+    if (fs::exists(folder / name)) return data::load_tokenizer(folder);
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+void save_checkpoint(const fs::path& to, Engine& engine, const RunConfig& config, const data::Tokenizer* tokenizer,
+                     const TrainState& state) {
+  io::CheckpointWriter writer(to);
+  const auto weights = weight_entries(engine.model());
+  io::write_safetensors(writer.path(kModelFile), weights, {{"format", "pt"}});
+  writer.add(kModelFile);
+  const auto states = state_entries(engine.optimizer());
+  io::write_safetensors(writer.path(kOptimizerFile), states);
+  writer.add(kOptimizerFile);
+
+  model::HfOptions hf;
+  if (tokenizer != nullptr) {
+    hf.bos_token_id = tokenizer->bos().value_or(-1);
+    hf.eos_token_id = tokenizer->eos().value_or(-1);
+    tokenizer->save(writer.path("."));
+    for (const char* name : kTokenizerFiles) {
+      if (fs::exists(writer.path(name))) writer.add(name);
+    }
+  }
+  io::write_text(writer.path(kModelConfigFile), model::to_hf_config(config.model, hf));
+  writer.add(kModelConfigFile);
+  io::write_text(writer.path(kRunFile), run_file_text(config, state));
+  writer.add(kRunFile);
+  writer.commit({{"step", state.step}});
+}
+
+TrainState load_checkpoint(const fs::path& from, Engine& engine) {
+  io::open_checkpoint(from, /*verify_checksums=*/true);
+  read_entries(from / kModelFile, weight_entries(engine.model()));
+  read_entries(from / kOptimizerFile, state_entries(engine.optimizer()));
+  return state_of(read_run_file(from));
+}
+
+void load_weights(const fs::path& from, model::Model& model) { read_entries(from / kModelFile, weight_entries(model)); }
+
+CheckpointHeader open_model(const fs::path& from) {
+  check(fs::exists(from), "there is no checkpoint at {}", from.string());
+  CheckpointHeader header;
+  header.folder = from;
+  if (fs::is_directory(from / "checkpoints")) {
+    const auto newest = io::latest_checkpoint(from);
+    check(newest.has_value(), "run folder {} holds no finished checkpoint yet", from.string());
+    header.folder = *newest;
+  }
+  const fs::path config = header.folder / kModelConfigFile;
+  check(fs::exists(config) && fs::exists(header.folder / kModelFile),
+        "{} is no checkpoint: it must hold {} and {}, as a llmz checkpoint or a Hugging Face folder does",
+        from.string(), kModelConfigFile, kModelFile);
+  if (fs::exists(header.folder / kRunFile)) {
+    io::open_checkpoint(header.folder, /*verify_checksums=*/true);
+    const Json run = read_run_file(header.folder);
+    header.state = state_of(run);
+    header.run = parse_run_config(run["config"].dump(), (header.folder / kRunFile).string() + ": config");
+    header.model = header.run->model;
+  } else {
+    header.model = model::from_hf_config(io::read_text(config), config.string());
+  }
+  header.tokenizer = tokenizer_in(header.folder);
+  return header;
+}
+
+}  // namespace llmz::train

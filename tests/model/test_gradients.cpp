@@ -1,0 +1,91 @@
+#include <cmath>
+
+#include "catch.h"
+#include "model/harness.h"
+
+using namespace llmz;
+using test::ModelHarness;
+
+namespace {
+
+constexpr nn::Precision kDouble = {DType::f64, DType::f64};
+
+model::BuildOptions in_double(nn::ActivationsConfig activations) {
+  return {.activations = activations, .precision = kDouble, .loss_chunk = 5, .gradients = true};
+}
+
+/// Every parameter: `samples` of its elements against (L(w + h) − L(w − h)) / 2h.
+void check_gradients(ModelHarness& h, int samples) {
+  h.train();
+  std::vector<std::vector<double>> gradients;
+  for (const Parameter* p : h.model().parameters()) {
+    const double* g = p->grad.dense.as<double>();
+    gradients.emplace_back(g, g + p->grad.dense.numel());
+  }
+  const RandomStream pick(11, Purpose::test);
+  uint64_t draw = 0;
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    const Parameter& p = *h.model().parameters()[i];
+    double* w = p.weight.as<double>();
+    double largest = 0;
+    for (double g : gradients[i]) largest = std::max(largest, std::abs(g));
+    INFO("parameter " << p.name << ", largest gradient " << largest);
+    CHECK(largest > 0);
+    for (int s = 0; s < samples; ++s) {
+      const auto at = static_cast<size_t>(pick.below(4 * draw++, gradients[i].size()));
+      const double saved = w[at], step = 1e-5;
+      w[at] = saved + step;
+      const double up = h.evaluate();
+      w[at] = saved - step;
+      const double down = h.evaluate();
+      w[at] = saved;
+      // h² of the third derivative, plus 2^-53 of the loss over h: both near 1e-10 here.
+      CHECK(gradients[i][at] == Approx((up - down) / (2 * step)).epsilon(1e-6).margin(2e-9));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("whole-model gradients equal central differences in double") {
+  const nn::ActivationsConfig store;
+  nn::ActivationsConfig rebuild;
+  rebuild.input.codec = rebuild.mlp_down_input.codec = "recompute";
+  nn::ActivationsConfig checkpoint;
+  checkpoint.block.codec = "recompute";
+
+  SECTION("llama with grouped queries, store") {
+    ModelHarness h(test::tiny_llama(), in_double(store), 2, 7);
+    check_gradients(h, 8);
+  }
+  SECTION("llama, norm outputs and products rebuilt") {
+    ModelHarness h(test::tiny_llama(), in_double(rebuild), 3, 5);
+    check_gradients(h, 4);
+  }
+  SECTION("llama, blocks rebuilt") {
+    ModelHarness h(test::tiny_llama(), in_double(checkpoint), 1, 9);
+    check_gradients(h, 4);
+  }
+  SECTION("gpt2, store") {
+    ModelHarness h(test::tiny_gpt2(), in_double(store), 2, 7);
+    check_gradients(h, 8);
+  }
+  SECTION("gpt2, blocks rebuilt") {
+    ModelHarness h(test::tiny_gpt2(), in_double(checkpoint), 2, 4);
+    check_gradients(h, 4);
+  }
+}
+
+TEST_CASE("a target of -1 contributes neither loss nor gradient") {
+  ModelHarness h(test::tiny_llama(), in_double({}), 2, 6);
+  for (int i = 0; i < 12; ++i) {
+    if (i % 3 == 0) h.targets()[i] = -1;
+  }
+  check_gradients(h, 2);
+  for (int i = 0; i < 12; ++i) h.targets()[i] = -1;
+  CHECK(h.train() == 0.0);
+  for (const Parameter* p : h.model().parameters()) {
+    const double* g = p->grad.dense.as<double>();
+    for (int64_t i = 0; i < p->grad.dense.numel(); ++i) REQUIRE(g[i] == 0.0);
+  }
+}

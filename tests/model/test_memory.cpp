@@ -1,0 +1,98 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "catch.h"
+#include "model/harness.h"
+
+using namespace llmz;
+using test::ModelHarness;
+
+namespace {
+
+nn::ActivationsConfig kept(const char* input, const char* down, const char* block) {
+  nn::ActivationsConfig a;
+  a.input.codec = input;
+  a.mlp_down_input.codec = down;
+  a.block.codec = block;
+  return a;
+}
+
+std::vector<float> gradients_of(ModelHarness& h) {
+  std::vector<float> all;
+  for (const Parameter* p : h.model().parameters()) {
+    const float* g = p->grad.dense.as<float>();
+    all.insert(all.end(), g, g + p->grad.dense.numel());
+  }
+  return all;
+}
+
+size_t codes(const MemoryPlan& plan) { return plan.totals().by_category[static_cast<int>(Category::codes)]; }
+
+}  // namespace
+
+TEST_CASE("what is stored or rebuilt changes memory and not one bit of loss or gradient") {
+  for (auto config : {test::tiny_llama(), test::tiny_gpt2()}) {
+    INFO(config.architecture);
+    ModelHarness base(config, {}, 3, 16);
+    const double loss = base.train();
+    const std::vector<float> gradients = gradients_of(base);
+    size_t fewer = codes(base.memory().plan());
+    for (const auto& activations : {kept("recompute", "store", "store"), kept("recompute", "recompute", "store"),
+                                    kept("store", "store", "recompute")}) {
+      ModelHarness other(config, {.activations = activations}, 3, 16);
+      CHECK(other.train() == loss);
+      const std::vector<float> same = gradients_of(other);
+      REQUIRE(same.size() == gradients.size());
+      CHECK(std::memcmp(same.data(), gradients.data(), same.size() * sizeof(float)) == 0);
+      const size_t now = codes(other.memory().plan());
+      CHECK(now < fewer);
+      fewer = activations.block.codec == "store" ? now : fewer;
+    }
+  }
+}
+
+TEST_CASE("planning is running: the plan of a model is what it allocates, and any size plans at once") {
+  ModelHarness h(test::tiny_llama(), {}, 2, 8);
+  const MemoryPlan& plan = h.memory().plan();
+  const MemoryPlan::Totals totals = plan.totals();
+  size_t sum = totals.packing;
+  for (size_t bytes : totals.by_category) sum += bytes;
+  CHECK(sum == plan.arena_bytes);
+  for (const PlannedProgram& program : plan.programs) {
+    for (const PlannedBuffer& a : program.spans) {
+      CHECK(a.offset + a.bytes <= plan.arena_bytes);
+      for (const PlannedBuffer& b : program.spans) {
+        const bool same_time = &a != &b && a.begin < b.end && b.begin < a.end;
+        if (same_time) CHECK((a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset));
+      }
+    }
+  }
+
+  model::ModelConfig large{.vocab_size = 32000, .hidden = 8192, .intermediate = 22016, .layers = 80, .heads = 64};
+  large.context = 2048;
+  Memory recorder;
+  Exec exec(recorder);
+  {
+    const auto model = model::make_model(large, {}, recorder);
+    CHECK(model->parameter_count() > 64'000'000'000);
+    const Tensor tokens = recorder.persistent("tokens", Category::activations, {1, 2048}, DType::i32);
+    const Tensor losses = recorder.persistent("losses", Category::activations, {2048}, DType::f32);
+    const ProgramScope program(recorder, "train");
+    model->forward_backward(exec, losses, tokens, tokens, 1.0f);
+  }
+  const MemoryPlan plan65 = recorder.finish();
+  CHECK(plan65.arena_bytes > size_t{8} * 64'000'000'000);  // fp32 weights and gradients
+}
+
+TEST_CASE("gradients accumulate over micro-batches") {
+  ModelHarness h(test::tiny_llama(), {}, 2, 8);
+  h.train();
+  const std::vector<float> once = gradients_of(h);
+  h.accumulate();
+  const std::vector<float> twice = gradients_of(h);
+  float largest = 0;
+  for (float g : once) largest = std::max(largest, std::abs(g));
+  // The second pass adds in another order than doubling does: a few roundings of the largest summand.
+  for (size_t i = 0; i < once.size(); ++i) REQUIRE(twice[i] == Approx(2 * once[i]).margin(16 * 6e-8 * largest));
+}
