@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace llmz::data {
+
+enum class TextKind : uint8_t { plain, json_lines };
+
+/// A text file as found on disk. Compression is not noted here: it is told by the file's first bytes when opened.
+struct TextFile {
+  std::filesystem::path path;
+  TextKind kind = TextKind::plain;
+  uint64_t bytes = 0;  ///< on disk, compressed or not
+};
+
+/// The text files that `inputs` name, in the order of `inputs`, each file once. An input is
+///   - a file, whatever its name: JSON lines where it ends in .jsonl, .ndjson or .json, else plain text (.gz and .zst
+///     after that are looked through);
+///   - a folder: all files below it that end in .txt, .text, .md, .jsonl, .ndjson, compressed or not, and .json.gz,
+///     .json.zst (a bare .json is more often a setting than a text), sorted by path; hidden ones are left out;
+///   - a pattern with * ? [ ] (no **), matched by glob(3), sorted; matching folders are taken as above.
+/// Throws Error for an input that names nothing, and for a folder or pattern without a text file.
+std::vector<TextFile> find_text_files(std::span<const std::string> inputs);
+
+/// How text files are taken apart.
+struct TextOptions {
+  /// Member of each JSON line that holds its text. Each line is one document.
+  std::string text_field = "text";
+  /// Plain text: a document ends at a line that equals this one (which is not part of it; neither are line ends before
+  /// it and empty lines after it). "" separates documents by blank lines. Absent: each file is one document.
+  std::optional<std::string> separator_line;
+};
+
+class BlockReader;
+
+/// The text of files, one document or piece of a long document (about 1 MB) at a time; for tokenizer training. `next`
+/// fits `SentencePieceTraining::text`.
+class TextReader {
+ public:
+  TextReader(std::vector<TextFile> files, TextOptions options);
+  TextReader(TextReader&&) noexcept;
+  ~TextReader();
+  /// Replaces `text`; false at the end. Throws Error naming file and line for what cannot be read.
+  bool next(std::string& text);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace llmz::data
