@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace llmz::optim {
 
@@ -26,7 +27,7 @@ struct OptimizerConfig {
   DecayOn decay_on;
 };
 
-/// JSON `schedule`: linear warm-up from 0, then `kind` down to final_fraction·lr.
+/// JSON `schedule`: linear warm-up to the peak, then `kind` down to final_fraction·lr.
 struct ScheduleConfig {
   std::string kind = "cosine";  ///< cosine | linear | constant | wsd (warm-up, stable, decay)
   float warmup = 0.1f;          ///< steps when ≥ 1, else a fraction of all steps
@@ -34,7 +35,15 @@ struct ScheduleConfig {
   float decay = 0.2f;           ///< wsd: steps when ≥ 1, else a fraction, at the end
 };
 
-/// Learning rate of step `step` (0-based) of `steps`, as a fraction of the peak.
+/// Every known `kind`.
+std::vector<std::string> schedule_kinds();
+
+/// Warm-up of a run of `steps` steps, in whole steps.
+int64_t warmup_steps(const ScheduleConfig& config, int64_t steps);
+
+/// Learning rate of step `step` (0-based) of `steps`, as a fraction of the peak. With w = warmup_steps: (step+1)/(w+1)
+/// during the warm-up, so that no step has rate 0, 1 at step w, final_fraction at the last step and ever after.
+/// Throws Error for an unknown kind, steps < 1 or step < 0.
 double schedule_factor(const ScheduleConfig& config, int64_t step, int64_t steps);
 
 }  // namespace llmz::optim
