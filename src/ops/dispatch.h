@@ -54,6 +54,16 @@ class Arguments {
     }
   }
 
+  /// Wanted where a kernel is written for one element type at a time.
+  void same_dtype(std::initializer_list<std::pair<std::string_view, Tensor>> tensors) const {
+    const auto& [first_name, first] = *tensors.begin();
+    for (const auto& [name, t] : tensors) {
+      if (t.dtype == first.dtype) continue;
+      fail("{}: {} is {} and {} is {}; they must be of one type", op_, first_name, dtype_name(first.dtype), name,
+           dtype_name(t.dtype));
+    }
+  }
+
   void shape(std::string_view name, const Tensor& t, const Shape& wanted) const {
     if (t.shape != wanted) fail("{}: {} has shape {}, {} is needed", op_, name, t.shape.str(), wanted.str());
   }

@@ -1,0 +1,60 @@
+#include "llmz/ops/attention.h"
+
+#include "kernels/cpu/twins.h"
+#include "src/ops/dispatch.h"
+
+namespace llmz::ops {
+namespace {
+
+/// Checks what forward and backward share and returns the arithmetic of forward: 2 products of 2·D for every pair of a
+/// query and a key that it sees.
+double check_attention(Arguments& check, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
+                       const Tensor& v) {
+  check.floats("q", q);
+  check.floats("k", k);
+  check.rank("q", q, 4);
+  check.rank("k", k, 4);
+  const int64_t batch = q.dim(0), queries = q.dim(1), heads = q.dim(2), width = q.dim(3);
+  const int64_t keys = k.dim(1), kv_heads = k.dim(2);
+  check.require(k.dim(0) == batch && k.dim(3) == width, "q {} and k {} differ in batch or head width", q.shape.str(),
+                k.shape.str());
+  check.require(kv_heads > 0 && heads % kv_heads == 0, "{} heads of q {} are no multiple of {} heads of k {}", heads,
+                q.shape.str(), kv_heads, k.shape.str());
+  check.require(keys >= queries, "q {} holds more positions than k {}", q.shape.str(), k.shape.str());
+  check.floats("v", v, k.shape);
+  check.floats("out", out, q.shape);
+  check.same_dtype({{"q", q}, {"k", k}, {"v", v}, {"out", out}});
+  check.statistic("lse", lse, {batch, heads, queries});
+  const double pairs = static_cast<double>(queries) * static_cast<double>(keys - queries) +
+                       static_cast<double>(queries) * static_cast<double>(queries + 1) / 2;
+  return 4.0 * static_cast<double>(width) * pairs * static_cast<double>(batch * heads);
+}
+
+DType compute_dtype(const Arguments& check) { return check.is_double() ? DType::f64 : DType::f32; }
+
+}  // namespace
+
+void attention_forward(Exec& exec, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v) {
+  Arguments check("attention_forward");
+  exec.flops += check_attention(check, out, lse, q, k, v);
+  const Buffer workspace = exec.memory.take("attention_forward.workspace", Category::workspace,
+                                            cpu::attention_forward_workspace(q, k), compute_dtype(check));
+  dispatch(exec, check, [&] { cpu::attention_forward(out, lse, q, k, v, workspace.tensor()); });
+}
+
+void attention_backward(Exec& exec, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q,
+                        Tensor k, Tensor v) {
+  Arguments check("attention_backward");
+  const double forward = check_attention(check, out, lse, q, k, v);
+  check.floats("dq", dq, q.shape);
+  check.floats("dk", dk, k.shape);
+  check.floats("dv", dv, v.shape);
+  check.floats("dout", dout, out.shape);
+  check.same_dtype({{"q", q}, {"dq", dq}, {"dk", dk}, {"dv", dv}, {"dout", dout}});
+  exec.flops += 2.5 * forward;
+  const Buffer workspace = exec.memory.take("attention_backward.workspace", Category::workspace,
+                                            cpu::attention_backward_workspace(q, k), compute_dtype(check));
+  dispatch(exec, check, [&] { cpu::attention_backward(dq, dk, dv, dout, out, lse, q, k, v, workspace.tensor()); });
+}
+
+}  // namespace llmz::ops
