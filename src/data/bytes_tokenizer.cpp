@@ -47,7 +47,7 @@ class BytesTokenizer final : public Tokenizer {
 
   void save(const std::filesystem::path& folder) const override {
     make_tokenizer_folder(folder);
-    write_manifest(folder, *this);
+    write_tokenizer_manifest(folder, *this);
   }
 
  private:

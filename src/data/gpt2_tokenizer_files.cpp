@@ -5,6 +5,7 @@
 
 #include "llmz/core/error.h"
 #include "src/data/gpt2_tokenizer.h"
+#include "src/data/posix_file.h"
 #include "src/data/tokenizer_files.h"
 
 namespace llmz::data {
@@ -200,12 +201,12 @@ void write_gpt2_vocabulary(const Gpt2Vocabulary& vocabulary, const std::filesyst
     json += count == 0 ? "\n" : ",\n";
     json += nlohmann::json(token).dump() + ": " + std::to_string(count++);
   }
-  write_file(folder / "vocab.json", json + "\n}\n");
+  write_file_atomically(folder / "vocab.json", json + "\n}\n");
   std::string merges = "#version: 0.2\n";
   for (const auto& merge : vocabulary.merges) {
     merges += vocabulary.spelling[merge.left] + ' ' + vocabulary.spelling[merge.right] + '\n';
   }
-  write_file(folder / "merges.txt", merges);
+  write_file_atomically(folder / "merges.txt", merges);
 }
 
 }  // namespace llmz::data

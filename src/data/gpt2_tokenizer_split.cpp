@@ -1,10 +1,9 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-#include <cstring>
-
 #include "llmz/core/error.h"
 #include "src/data/gpt2_tokenizer.h"
+#include "src/data/utf8.h"
 
 namespace llmz::data {
 namespace {
@@ -24,42 +23,6 @@ constexpr char kPattern[] =
     "])"
     "|[" LLMZ_SPACES "]++";
 #undef LLMZ_SPACES
-
-bool is_continuation(std::string_view text, size_t i) {
-  return i < text.size() && (static_cast<unsigned char>(text[i]) & 0xc0u) == 0x80u;
-}
-
-/// Bytes of the character at text[i]; 0 where there is none (RFC 3629: no surrogates, nothing overlong, up to
-/// U+10FFFF).
-size_t character_bytes(std::string_view text, size_t i) {
-  const auto first = static_cast<unsigned char>(text[i]);
-  if (first < 0x80) return 1;
-  if (first < 0xc2 || first > 0xf4 || !is_continuation(text, i + 1)) return 0;
-  if (first < 0xe0) return 2;
-  const auto second = static_cast<unsigned char>(text[i + 1]);
-  if (!is_continuation(text, i + 2)) return 0;
-  if (first < 0xf0) return (first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ? 0 : 3;
-  if (!is_continuation(text, i + 3)) return 0;
-  return (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f) ? 0 : 4;
-}
-
-/// End of the stretch of valid UTF-8 that begins at `i`.
-size_t valid_until(std::string_view text, size_t i) {
-  while (i < text.size()) {
-    uint64_t eight;
-    if (text.size() - i >= sizeof eight) {
-      std::memcpy(&eight, text.data() + i, sizeof eight);
-      if ((eight & 0x8080808080808080ull) == 0) {
-        i += sizeof eight;
-        continue;
-      }
-    }
-    const size_t bytes = character_bytes(text, i);
-    if (bytes == 0) break;
-    i += bytes;
-  }
-  return i;
-}
 
 pcre2_code* as_code(void* code) { return static_cast<pcre2_code*>(code); }
 pcre2_match_data* as_match(void* match) { return static_cast<pcre2_match_data*>(match); }
@@ -90,8 +53,8 @@ bool Gpt2Splitter::Words::next(std::string_view& word) {
   if (position_ == text_.size()) return false;
   const size_t begin = position_;
   if (position_ == valid_end_) {
-    while (position_ < text_.size() && character_bytes(text_, position_) == 0) ++position_;
-    valid_end_ = valid_until(text_, position_);
+    while (position_ < text_.size() && utf8_character_bytes(text_, position_) == 0) ++position_;
+    valid_end_ = valid_utf8_until(text_, position_);
     if (position_ > begin) {
       word = text_.substr(begin, position_ - begin);
       return true;

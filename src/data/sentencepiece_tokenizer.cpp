@@ -3,6 +3,8 @@
 #include <limits>
 
 #include "llmz/core/error.h"
+#include "src/data/posix_file.h"
+#include "src/data/sentencepiece_model.h"
 #include "src/data/tokenizer_files.h"
 
 namespace llmz::data {
@@ -17,11 +19,11 @@ uint64_t model_hash(std::string_view model) {
 
 class SentencePieceTokenizer final : public Tokenizer {
  public:
-  SentencePieceTokenizer(const std::filesystem::path& path, std::string model)
+  SentencePieceTokenizer(const std::string& name, std::string model)
       : Tokenizer(model_hash(model)), model_(std::move(model)) {
+    bpe_ = SentencePieceBpe::make(read_sentencepiece_model(model_, name));
     const auto status = processor_.LoadFromSerializedProto(model_);
-    check(status.ok(), "{}: is not a whole SentencePiece model: {}", path.string(), status.ToString());
-    check(processor_.GetPieceSize() > 0, "{}: is a SentencePiece model without pieces", path.string());
+    check(status.ok(), "{}: is not a SentencePiece model: {}", name, sentencepiece_message(status.ToString()));
   }
 
   std::string kind() const override { return "sentencepiece"; }
@@ -30,11 +32,13 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::optional<int32_t> eos() const override { return present(processor_.eos_id()); }
 
   void encode(std::string_view text, std::vector<int32_t>& out) const override {
+    if (bpe_) return bpe_->encode(text, out);
     check(text.size() <= kMaxBytes, "a document of {} bytes is too long for SentencePiece (at most {}); split it",
           text.size(), kMaxBytes);
     std::vector<int> ids;
     const auto status = processor_.Encode(text, &ids);
-    check(status.ok(), "SentencePiece could not encode a document of {} bytes: {}", text.size(), status.ToString());
+    check(status.ok(), "SentencePiece could not encode a document of {} bytes: {}", text.size(),
+          sentencepiece_message(status.ToString()));
     out.insert(out.end(), ids.begin(), ids.end());
   }
 
@@ -42,7 +46,8 @@ class SentencePieceTokenizer final : public Tokenizer {
     for (const int32_t id : ids) check_id(id);
     std::string text;
     const auto status = processor_.Decode(std::vector<int>(ids.begin(), ids.end()), &text);
-    check(status.ok(), "SentencePiece could not decode {} ids: {}", ids.size(), status.ToString());
+    check(status.ok(), "SentencePiece could not decode {} ids: {}", ids.size(),
+          sentencepiece_message(status.ToString()));
     return text;
   }
 
@@ -53,12 +58,12 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   void save(const std::filesystem::path& folder) const override {
     make_tokenizer_folder(folder);
-    write_file(folder / "tokenizer.model", model_);
-    write_manifest(folder, *this);
+    write_file_atomically(folder / "tokenizer.model", model_);
+    write_tokenizer_manifest(folder, *this);
   }
 
  private:
-  /// The library counts in int, and normalisation may lengthen a text threefold ("▁" for a space).
+  /// The library counts in int, and normalisation may lengthen a text threefold (U+2581 for a space).
   static constexpr size_t kMaxBytes = std::numeric_limits<int>::max() / 4;
 
   static std::optional<int32_t> present(int id) { return id < 0 ? std::nullopt : std::optional<int32_t>(id); }
@@ -70,12 +75,13 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   std::string model_;  ///< the file, kept so that `save` gives it back byte for byte
   sentencepiece::SentencePieceProcessor processor_;
+  std::unique_ptr<SentencePieceBpe> bpe_;  ///< where the model is of the kind it knows
 };
 
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(const std::filesystem::path& model) {
-  return std::make_unique<SentencePieceTokenizer>(model, read_file(model));
+  return std::make_unique<SentencePieceTokenizer>(model.string(), read_file(model));
 }
 
 }  // namespace llmz::data

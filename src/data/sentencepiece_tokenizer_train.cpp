@@ -5,6 +5,8 @@
 
 #include "llmz/core/error.h"
 #include "llmz/core/random.h"
+#include "src/data/posix_file.h"
+#include "src/data/sentencepiece_model.h"
 #include "src/data/tokenizer_files.h"
 
 namespace llmz::data {
@@ -98,7 +100,7 @@ std::vector<std::string> read_lines(const SentencePieceTraining& training) {
 std::unordered_map<std::string, std::string> llama_settings(const SentencePieceTraining& training) {
   return {{"model_type", "bpe"},
           {"vocab_size", std::to_string(training.vocab_size)},
-          {"num_threads", std::to_string(training.threads)},
+          {"num_threads", "1"},  // goes into the model file, so it must not depend on the machine
           {"character_coverage", "0.99995"},
           {"normalization_rule_name", "identity"},
           {"remove_extra_whitespaces", "false"},
@@ -117,9 +119,10 @@ void train_sentencepiece(const SentencePieceTraining& training) {
   check(training.vocab_size > kFixedPieces && training.vocab_size <= (int64_t{1} << 30),
         "tokenizer vocabulary of {}: must be more than the {} special and byte tokens, and at most 2^30",
         training.vocab_size, kFixedPieces);
-  check(training.threads >= 1 && training.threads <= 1024, "tokenizer training on {} threads: give 1 to 1024",
-        training.threads);
   check(training.max_sentences >= 1, "tokenizer training on at most 0 lines: give at least 1");
+  const auto folder = std::filesystem::absolute(training.out_model).parent_path();
+  check(std::filesystem::is_directory(folder), "{}: the folder for the tokenizer model does not exist",
+        folder.string());
   auto lines = read_lines(training);
   check(!lines.empty(), "tokenizer training: the text is empty");
   const size_t line_count = lines.size();
@@ -130,8 +133,8 @@ void train_sentencepiece(const SentencePieceTraining& training) {
   check(status.ok() && !model.empty(),
         "tokenizer training: no vocabulary of {} can be made of these {} lines of text; give more text or another "
         "vocabulary size. SentencePiece says: {}",
-        training.vocab_size, line_count, printable(status.ToString()));
-  write_file(training.out_model, model);
+        training.vocab_size, line_count, sentencepiece_message(status.ToString()));
+  write_file_atomically(training.out_model, model);
 }
 
 }  // namespace llmz::data

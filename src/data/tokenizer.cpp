@@ -39,7 +39,7 @@ std::unique_ptr<Tokenizer> load_saved(const fs::path& folder, const TokenizerMan
 }
 
 std::unique_ptr<Tokenizer> load_folder(const fs::path& folder) {
-  if (const auto manifest = read_manifest(folder)) return load_saved(folder, *manifest);
+  if (const auto manifest = read_tokenizer_manifest(folder)) return load_saved(folder, *manifest);
   if (fs::exists(folder / kModelFile)) return make_sentencepiece_tokenizer(folder / kModelFile);
   for (const auto& [vocab, merges] : kGpt2Files) {
     if (fs::exists(folder / vocab) || fs::exists(folder / merges)) {

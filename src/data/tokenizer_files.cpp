@@ -1,34 +1,19 @@
 #include "src/data/tokenizer_files.h"
 
 #include <charconv>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <system_error>
 
 #include "llmz/core/error.h"
+#include "src/data/posix_file.h"
 
 namespace llmz::data {
 
 std::string read_file(const std::filesystem::path& path) {
-  std::error_code code;
-  const auto bytes = std::filesystem::file_size(path, code);
-  check(!code, "{}: cannot be read: {}", path.string(), code.message());
-  std::ifstream in(path, std::ios::binary);
-  check(in.is_open(), "{}: cannot be opened for reading", path.string());
-  std::string content(bytes, '\0');
-  in.read(content.data(), static_cast<std::streamsize>(bytes));
-  check(in.gcount() == static_cast<std::streamsize>(bytes), "{}: only {} of {} bytes could be read", path.string(),
-        in.gcount(), bytes);
+  const PosixFile file = PosixFile::open_for_reading(path);
+  std::string content(file.size(), '\0');
+  file.read_at(content.data(), content.size(), 0);
   return content;
-}
-
-void write_file(const std::filesystem::path& path, std::string_view content) {
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
-  check(out.is_open(), "{}: cannot be opened for writing; does its folder exist, and may you write there?",
-        path.string());
-  out.write(content.data(), static_cast<std::streamsize>(content.size()));
-  out.close();
-  check(out.good(), "{}: writing {} bytes failed; is the disk full?", path.string(), content.size());
 }
 
 void Hasher::add(std::string_view part) {
@@ -36,7 +21,7 @@ void Hasher::add(std::string_view part) {
   for (const char c : part) add_byte(static_cast<uint8_t>(c));
 }
 
-std::optional<TokenizerManifest> read_manifest(const std::filesystem::path& folder) {
+std::optional<TokenizerManifest> read_tokenizer_manifest(const std::filesystem::path& folder) {
   const auto path = folder / TokenizerManifest::kFileName;
   if (!std::filesystem::exists(path)) return std::nullopt;
   const auto json = nlohmann::json::parse(read_file(path), nullptr, false);
@@ -63,9 +48,9 @@ void make_tokenizer_folder(const std::filesystem::path& folder) {
   std::filesystem::remove(folder / TokenizerManifest::kFileName, code);
 }
 
-void write_manifest(const std::filesystem::path& folder, const Tokenizer& tokenizer) {
+void write_tokenizer_manifest(const std::filesystem::path& folder, const Tokenizer& tokenizer) {
   const nlohmann::json json = {{"kind", tokenizer.kind()}, {"hash", fmt::format("{:016x}", tokenizer.hash())}};
-  write_file(folder / TokenizerManifest::kFileName, json.dump(2) + "\n");
+  write_file_atomically(folder / TokenizerManifest::kFileName, json.dump(2) + "\n");
 }
 
 std::string printable(std::string_view text, bool escape_high) {

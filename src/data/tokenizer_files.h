@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,8 +13,6 @@ namespace llmz::data {
 
 /// The whole file; throws Error naming it.
 std::string read_file(const std::filesystem::path& path);
-/// Replaces the file; throws Error naming it. The folder must exist.
-void write_file(const std::filesystem::path& path, std::string_view content);
 
 /// FNV-1a, 64 bits, over parts that are told apart by their lengths.
 class Hasher {
@@ -35,11 +32,11 @@ struct TokenizerManifest {
   uint64_t hash = 0;
 };
 /// Nothing when the folder has no manifest; throws Error for one that cannot be read.
-std::optional<TokenizerManifest> read_manifest(const std::filesystem::path& folder);
+std::optional<TokenizerManifest> read_tokenizer_manifest(const std::filesystem::path& folder);
 /// Makes the folder. Called first by every `save`, so that a wrong path fails before anything is written.
 void make_tokenizer_folder(const std::filesystem::path& folder);
 /// Called last by every `save`: a folder with a manifest is complete.
-void write_manifest(const std::filesystem::path& folder, const Tokenizer& tokenizer);
+void write_tokenizer_manifest(const std::filesystem::path& folder, const Tokenizer& tokenizer);
 
 /// `text` on one line: control characters and, with `escape_high`, bytes from 0x80 as \n, \t, \x1b.
 std::string printable(std::string_view text, bool escape_high = false);

@@ -70,14 +70,13 @@ struct SentencePieceTraining {
   std::vector<std::filesystem::path> files;  ///< plain text, read line by line after `text`
   std::filesystem::path out_model;           ///< written when training succeeded; its folder must exist
   int64_t vocab_size = 32000;                ///< exact; includes the 3 special and 256 byte tokens
-  int threads = 1;                           ///< changes the time, not the result
   /// Lines held in memory (a line is at most about 4 kB; longer ones are cut). Where the text has more, a uniform
   /// sample of this size is taken: always the same one for the same text.
   uint64_t max_sentences = 2'000'000;
 };
 
-/// Trains and writes `out_model`. Deterministic; prints nothing. Throws Error when the text is too small for the
-/// vocabulary, or the vocabulary for the text's characters.
+/// Trains and writes `out_model`. Deterministic, on one thread; prints nothing. Throws Error when the text is too small
+/// for the vocabulary, or the vocabulary for the text's characters.
 void train_sentencepiece(const SentencePieceTraining& training);
 
 }  // namespace llmz::data
