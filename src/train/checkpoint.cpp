@@ -1,6 +1,5 @@
 #include "llmz/train/checkpoint.h"
 
-
 #include <cmath>
 #include <nlohmann/json.hpp>
 

@@ -14,8 +14,8 @@ namespace llmz::train {
 
 /// How far a run has come, beside its weights and moments.
 struct TrainState {
-  int64_t step = 0;    ///< optimizer steps done
-  int64_t tokens = 0;  ///< trained on
+  int64_t step = 0;                                                  ///< optimizer steps done
+  int64_t tokens = 0;                                                ///< trained on
   double best_validation = std::numeric_limits<double>::infinity();  ///< nats
   double last_validation = std::numeric_limits<double>::infinity();
 };
@@ -36,8 +36,8 @@ void load_weights(const std::filesystem::path& from, model::Model& model);
 struct CheckpointHeader {
   std::filesystem::path folder;  ///< `from`, or its newest checkpoint when `from` is a run folder
   model::ModelConfig model;
-  std::optional<TrainState> state;           ///< absent for a plain Hugging Face folder
-  std::optional<RunConfig> run;              ///< likewise
+  std::optional<TrainState> state;             ///< absent for a plain Hugging Face folder
+  std::optional<RunConfig> run;                ///< likewise
   std::shared_ptr<data::Tokenizer> tokenizer;  ///< null when the folder has none
 };
 

@@ -23,13 +23,13 @@ struct TrainConfig {
   std::string device = "auto";  ///< auto | cpu
   uint64_t seed = 1;
   int64_t steps = 1000;
-  int64_t sequence = 256;      ///< tokens in a window
-  int64_t micro_batch = 8;     ///< windows in one forward/backward
-  int64_t global_batch = 8;    ///< windows in one optimizer step; a multiple of micro_batch
-  int64_t loss_chunk = 1024;   ///< tokens whose logits exist at once
-  int64_t threads = 0;         ///< CPU threads; 0 = all that this process may use
-  int64_t eval_every = 100;    ///< steps between validations; 0 = only at the end
-  int64_t eval_batches = 20;   ///< micro-batches of a validation during training; 0 = the whole split
+  int64_t sequence = 256;     ///< tokens in a window
+  int64_t micro_batch = 8;    ///< windows in one forward/backward
+  int64_t global_batch = 8;   ///< windows in one optimizer step; a multiple of micro_batch
+  int64_t loss_chunk = 1024;  ///< tokens whose logits exist at once
+  int64_t threads = 0;        ///< CPU threads; 0 = all that this process may use
+  int64_t eval_every = 100;   ///< steps between validations; 0 = only at the end
+  int64_t eval_batches = 20;  ///< micro-batches of a validation during training; 0 = the whole split
 };
 
 /// JSON `output`.

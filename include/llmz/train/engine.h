@@ -13,9 +13,9 @@ namespace llmz::train {
 
 /// What one process needs to know to run steps: the model, how it is built, the batch of one forward/backward.
 struct EngineOptions {
-  model::ModelConfig model;
-  model::BuildOptions build;
-  optim::OptimizerConfig optimizer;
+  model::ModelConfig model = {};
+  model::BuildOptions build = {};
+  optim::OptimizerConfig optimizer = {};
   int64_t micro_batch = 1, sequence = 1;
   bool training = true;  ///< false: evaluation only, no gradients and no optimizer
 };

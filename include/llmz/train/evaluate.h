@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstdint>
+
+#include "llmz/data/dataset.h"
+#include "llmz/train/engine.h"
+
+namespace llmz::train {
+
+struct Evaluation {
+  double loss = 0;           ///< nats a token: the sum over all scored tokens divided by their number
+  double perplexity = 0;     ///< e^loss
+  double bits_per_byte = 0;  ///< of original text; 0 where the shards do not know its size, or only a part was scored
+  int64_t tokens = 0;        ///< scored
+  double seconds = 0;
+};
+
+/// Token-weighted loss of `engine`'s model over `dataset`. Windows advance by `stride` tokens (0 = the engine's
+/// sequence: side by side); overlapping ones score their new tokens only, with more context each. `max_batches` > 0
+/// scores that many micro-batches, evenly spread over the data; 0 scores every token once.
+Evaluation evaluate(Engine& engine, const data::Dataset& dataset, int64_t stride, int64_t max_batches);
+
+}  // namespace llmz::train

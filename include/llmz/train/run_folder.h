@@ -1,0 +1,34 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "llmz/io/files.h"
+
+namespace llmz::train {
+
+/// output.path: config.json, metrics.jsonl and checkpoints/ of one run (docs/checkpoints.md). One process at a time.
+class RunFolder {
+ public:
+  /// Makes or takes over the folder. Throws Error when it holds a run that neither `resume` nor `overwrite` asks for,
+  /// and when another process is training in it.
+  RunFolder(std::filesystem::path path, bool resume, bool overwrite);
+
+  std::optional<std::filesystem::path> newest_checkpoint() const;
+  std::filesystem::path checkpoint(int64_t step) const;
+  std::filesystem::path metrics_file() const { return path_ / "metrics.jsonl"; }
+  void write_config(const std::string& json) const;
+
+  /// Points `last` at the checkpoint of `step` and removes the ones that nothing points to, but for multiples of
+  /// `keep_every` (0 = none).
+  void mark_last(int64_t step, int64_t keep_every) const;
+  void mark_best(int64_t step) const;
+
+ private:
+  std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
+  std::filesystem::path path_;
+  std::optional<io::FolderLock> lock_;
+};
+
+}  // namespace llmz::train

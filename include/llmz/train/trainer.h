@@ -1,0 +1,35 @@
+#pragma once
+
+#include <filesystem>
+
+#include "llmz/train/config.h"
+#include "llmz/train/engine.h"
+
+namespace llmz::train {
+
+struct TrainRequest {
+  RunConfig config;
+  bool resume = false;     ///< go on from the newest checkpoint of output.path; start when there is none
+  bool overwrite = false;  ///< remove an earlier run's checkpoints and metrics in output.path
+};
+
+struct TrainResult {
+  int64_t step = 0;            ///< steps done, of config.train.steps
+  double loss = 0;             ///< of the last step
+  double validation_loss = 0;  ///< the last one; infinity when there is no validation data
+  int signal = 0;              ///< the signal that stopped the run; 0 when it ran to its end
+};
+
+/// Runs the training that `request` describes: data, model, steps, validation, checkpoints, metrics in output.path
+/// (docs/checkpoints.md has the folder). Stops after the current step on SIGINT, SIGTERM or SIGUSR1 and saves.
+/// Throws Error for whatever the user can mend; what was saved before stays.
+TrainResult run_training(const TrainRequest& request);
+
+/// The part of a configuration that decides memory and arithmetic.
+EngineOptions engine_options(const RunConfig& config);
+
+/// Sets the number of CPU threads to config.train.threads, or to all that this process may use when that is 0 and
+/// OMP_NUM_THREADS does not say otherwise. Returns the number.
+int use_threads(int64_t threads);
+
+}  // namespace llmz::train

@@ -1,0 +1,16 @@
+#include "llmz/ops/threads.h"
+
+#include <omp.h>
+
+#include "llmz/core/error.h"
+
+namespace llmz::ops {
+
+void set_threads(int threads) {
+  check(threads >= 1, "the number of threads must be at least 1, not {}", threads);
+  omp_set_num_threads(threads);
+}
+
+int threads() { return omp_get_max_threads(); }
+
+}  // namespace llmz::ops

@@ -1,0 +1,105 @@
+#include "llmz/train/generate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "llmz/core/random.h"
+
+namespace llmz::train {
+
+int32_t sample_token(std::span<const float> logits, const SamplingOptions& options, double uniform) {
+  std::vector<int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto likelier = [&](int32_t a, int32_t b) {
+    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+    return x != y ? x > y : a < b;
+  };
+  if (options.temperature <= 0) return *std::min_element(order.begin(), order.end(), likelier);
+  std::sort(order.begin(), order.end(), likelier);
+  if (options.top_k > 0) order.resize(std::min(order.size(), static_cast<size_t>(options.top_k)));
+
+  std::vector<double> cumulative(order.size());
+  const double largest = static_cast<double>(logits[static_cast<size_t>(order.front())]);
+  double sum = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    const double logit = static_cast<double>(logits[static_cast<size_t>(order[i])]);
+    sum += std::exp((logit - largest) / options.temperature);
+    cumulative[i] = sum;
+  }
+  const auto nucleus = std::lower_bound(cumulative.begin(), cumulative.end(), options.top_p * sum);
+  const auto last = nucleus == cumulative.end() ? nucleus - 1 : nucleus;
+  const auto drawn = std::lower_bound(cumulative.begin(), last, uniform * *last);
+  return order[static_cast<size_t>(drawn - cumulative.begin())];
+}
+
+struct Generator::Body {
+  std::unique_ptr<model::Model> model;
+  std::vector<nn::KvCache> caches;
+  Tensor tokens, logits;
+
+  Body(const model::ModelConfig& config, int64_t prompt_tokens, int64_t capacity, Memory& memory) {
+    model = model::make_model(config, {.gradients = false}, memory);
+    const Shape shape = {1, capacity, config.kv_heads_or_heads(), config.head_dim()};
+    for (int64_t i = 0; i < config.layers; ++i) {
+      const Tensor k = memory.persistent(fmt::format("layers.{}.cache.k", i), Category::codes, shape, DType::f32);
+      const Tensor v = memory.persistent(fmt::format("layers.{}.cache.v", i), Category::codes, shape, DType::f32);
+      caches.push_back({k, v});
+    }
+    tokens = memory.persistent("tokens", Category::activations, {1, prompt_tokens}, DType::i32);
+    logits = memory.persistent("logits", Category::activations, {1, config.vocab_size}, DType::f32);
+  }
+
+  void prefill(Exec& exec) {
+    const ProgramScope program(exec.memory, "prefill");
+    model->generate(exec, logits, tokens, 0, caches);
+  }
+  /// The one token at tokens[0], which stands at `position`.
+  void decode(Exec& exec, int64_t position) {
+    const ProgramScope program(exec.memory, "decode");
+    model->generate(exec, logits, tokens.slice(1, 0, 1), position, caches);
+  }
+};
+
+Generator::Generator(const CheckpointHeader& checkpoint, int64_t prompt_tokens, int64_t new_tokens)
+    : prompt_tokens_(prompt_tokens), new_tokens_(new_tokens) {
+  const int64_t capacity = prompt_tokens + new_tokens;
+  check(prompt_tokens >= 1, "the prompt is empty: give at least one token");
+  check(capacity <= checkpoint.model.context,
+        "{} prompt tokens and {} new ones exceed the model's context of {}: shorten the prompt or lower --tokens",
+        prompt_tokens, new_tokens, checkpoint.model.context);
+  Memory recorder;
+  {
+    Exec exec(recorder);
+    Body body(checkpoint.model, prompt_tokens, capacity, recorder);
+    body.prefill(exec);
+    body.decode(exec, capacity - 1);
+  }
+  memory_ = std::make_unique<Memory>(recorder.finish());
+  body_ = std::make_unique<Body>(checkpoint.model, prompt_tokens, capacity, *memory_);
+  load_weights(checkpoint.folder, *body_->model);
+}
+
+Generator::~Generator() = default;
+
+void Generator::run(std::span<const int32_t> prompt, const SamplingOptions& options, int32_t stop,
+                    const std::function<bool(int32_t)>& on_token) {
+  check(static_cast<int64_t>(prompt.size()) == prompt_tokens_, "planned for {} prompt tokens, got {}", prompt_tokens_,
+        prompt.size());
+  Exec exec(*memory_);
+  const RandomStream random(options.seed, Purpose::sampling);
+  auto* tokens = body_->tokens.as<int32_t>();
+  std::copy(prompt.begin(), prompt.end(), tokens);
+  const std::span<const float> logits(body_->logits.as<float>(), static_cast<size_t>(body_->logits.numel()));
+
+  body_->prefill(exec);
+  for (int64_t i = 0; i < new_tokens_; ++i) {
+    const auto uniform = static_cast<double>(random.uniform(static_cast<uint64_t>(i)));
+    const int32_t token = sample_token(logits, options, uniform);
+    if (token == stop || !on_token(token) || i + 1 == new_tokens_) return;
+    tokens[0] = token;
+    body_->decode(exec, prompt_tokens_ + i);
+  }
+}
+
+}  // namespace llmz::train

@@ -1,0 +1,52 @@
+#include "llmz/train/matmul_peak.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+
+#include "llmz/core/exec.h"
+#include "llmz/ops/elementwise.h"
+#include "llmz/ops/matmul.h"
+
+namespace llmz::train {
+namespace {
+
+constexpr int64_t kSize = 2048;
+
+struct Operands {
+  Tensor a, b, c;
+  explicit Operands(Memory& memory)
+      : a(memory.persistent("a", Category::workspace, {kSize, kSize}, DType::f32)),
+        b(memory.persistent("b", Category::workspace, {kSize, kSize}, DType::f32)),
+        c(memory.persistent("c", Category::workspace, {kSize, kSize}, DType::f32)) {}
+  void multiply(Exec& exec) const {
+    const ProgramScope program(exec.memory, "multiply");
+    ops::matmul(exec, {.c = c, .a = a, .b = b});
+  }
+};
+
+}  // namespace
+
+double measure_matmul_peak(int repetitions) {
+  Memory recorder;
+  Exec dry(recorder);
+  Operands(recorder).multiply(dry);
+  Memory memory(recorder.finish());
+  Exec exec(memory);
+  const Operands operands(memory);
+  ops::fill(exec, operands.a, 0.5f);
+  ops::fill(exec, operands.b, 0.25f);
+  operands.multiply(exec);  // the first call compiles the kernel and touches the pages
+
+  double best = 0;
+  for (int i = 0; i < repetitions; ++i) {
+    exec.flops = 0;
+    const auto start = std::chrono::steady_clock::now();
+    operands.multiply(exec);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    best = std::max(best, exec.flops / seconds.count());
+  }
+  return best;
+}
+
+}  // namespace llmz::train

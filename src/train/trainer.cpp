@@ -1,0 +1,230 @@
+#include "llmz/train/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "llmz/core/system.h"
+#include "llmz/data/loader.h"
+#include "llmz/data/tokenizer.h"
+#include "llmz/io/checkpoint.h"
+#include "llmz/ops/threads.h"
+#include "llmz/train/checkpoint.h"
+#include "llmz/train/config_io.h"
+#include "llmz/train/evaluate.h"
+#include "llmz/train/matmul_peak.h"
+#include "llmz/train/metrics.h"
+#include "llmz/train/plan_report.h"
+#include "llmz/train/run_folder.h"
+#include "llmz/train/signals.h"
+
+namespace llmz::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::vector<std::string> inputs_of(const DataConfig& config, const std::vector<std::string>& listed) {
+  return listed.empty() && !config.path.empty() ? std::vector<std::string>{config.path} : listed;
+}
+
+/// The shards of a run and the tokenizer that made them, checked against the model before anything is allocated.
+struct RunData {
+  data::Dataset train;
+  std::optional<data::Dataset> validation;
+  std::unique_ptr<data::Tokenizer> tokenizer;
+
+  explicit RunData(const RunConfig& config)
+      : train(data::Dataset::open(inputs_of(config.data, config.data.train), "train")) {
+    const auto inputs = inputs_of(config.data, config.data.validation);
+    if (!inputs.empty()) validation = data::Dataset::open(inputs, "val");
+    data::check_vocabulary(train, config.model.vocab_size);
+    if (validation) data::check_vocabulary(*validation, config.model.vocab_size);
+    load_tokenizer(config.data);
+  }
+
+ private:
+  void load_tokenizer(const DataConfig& config) {
+    namespace fs = std::filesystem;
+    std::string where = config.tokenizer;
+    if (where.empty() && fs::exists(fs::path(config.path) / "llmz_tokenizer.json")) where = config.path;
+    if (where.empty()) return;
+    tokenizer = data::load_tokenizer(where);
+    check(train.tokenizer_hash() == 0 || train.tokenizer_hash() == tokenizer->hash(),
+          "the tokenizer {} is not the one that made the shards of {}: set data.tokenizer to the right one, or prepare "
+          "the data again",
+          where, config.path.empty() ? "data.train" : config.path);
+  }
+};
+
+class Trainer {
+ public:
+  Trainer(const RunConfig& config, RunFolder& folder, bool resume)
+      : config_(config),
+        folder_(folder),
+        threads_(use_threads(config.train.threads)),
+        data_(config),
+        loader_(data_.train, {.seed = config.train.seed,
+                              .sequence_length = config.train.sequence,
+                              .micro_batch = config.train.micro_batch,
+                              .global_batch = config.train.global_batch}),
+        engine_(planned(engine_options(config))) {
+    const auto newest = resume ? folder_.newest_checkpoint() : std::nullopt;
+    if (newest) {
+      state_ = load_checkpoint(*newest, engine_);
+    } else {
+      engine_.initialise(config.train.seed);
+    }
+    resumed_ = newest.has_value();
+    matmul_peak_ = measure_matmul_peak();
+  }
+
+  TrainResult run() {
+    announce();
+    const int64_t steps = config_.train.steps, first = state_.step;
+    MetricsLog log(folder_.metrics_file(), first);
+    Progress progress(steps, first, config_.output.log_every);
+    data::Prefetcher batches(loader_, first, 0, 1);
+    const StopSignals stop;
+    TrainResult result;
+
+    while (state_.step < steps && stop.received() == 0) {
+      const StepMetrics metrics = step(batches);
+      result.loss = metrics.loss;
+      log.write(metrics);
+      progress.step(metrics);
+      const bool last = state_.step == steps || stop.received() != 0;
+      if (due(config_.train.eval_every) || (last && stop.received() == 0)) validate(log, progress);
+      if (due(config_.output.save_every) || last) save(progress);
+    }
+    result.step = state_.step;
+    result.validation_loss = state_.last_validation;
+    result.signal = stop.received();
+    return result;
+  }
+
+ private:
+  static EngineOptions planned(EngineOptions options) {
+    const MemoryPlan plan = Engine::plan(options);
+    const MemoryInfo memory = memory_info();
+    check(static_cast<int64_t>(plan.arena_bytes) <= memory.available || memory.available == 0,
+          "this run needs {:.2f} GB and {:.2f} GB are free: lower train.micro_batch, set activations.block.codec to "
+          "recompute, or choose a smaller model (`llmz plan` itemises)",
+          static_cast<double>(plan.arena_bytes) * 1e-9, static_cast<double>(memory.available) * 1e-9);
+    return options;
+  }
+
+  bool due(int64_t every) const { return every > 0 && state_.step % every == 0; }
+
+  void announce() {
+    const auto& model = engine_.model();
+    fmt::print(stderr, "{}\n", to_json(config_));
+    fmt::print(stderr, "{}\n", plan_table(engine_.memory_plan()));
+    fmt::print(stderr,
+               "model: {} with {:.2f} M parameters; data: {} tokens in {} windows, {:.2f} passes over them planned; "
+               "{} threads, matmul peak {:.0f} GFLOP/s\n",
+               config_.model.architecture, static_cast<double>(model.parameter_count()) * 1e-6, data_.train.tokens(),
+               loader_.windows(), loader_.epochs(config_.train.steps), threads_, matmul_peak_ * 1e-9);
+    if (resumed_) fmt::print(stderr, "resumed after step {}\n", state_.step);
+  }
+
+  StepMetrics step(data::Prefetcher& batches) {
+    const auto start = Clock::now();
+    const int micro_steps = loader_.micro_steps(1);
+    const int64_t tokens = config_.train.global_batch * config_.train.sequence;
+    const auto micro_tokens = static_cast<size_t>(config_.train.micro_batch * config_.train.sequence);
+    inputs_.resize(micro_tokens);
+    targets_.resize(micro_tokens);
+
+    engine_.exec().flops = 0;
+    engine_.begin_step();
+    double sum = 0;
+    for (int i = 0; i < micro_steps; ++i) {
+      batches.next(inputs_, targets_);
+      sum += engine_.micro_step(inputs_, targets_, 1.0f / static_cast<float>(tokens));
+    }
+    StepMetrics metrics;
+    metrics.loss = sum / static_cast<double>(tokens);
+    metrics.lr = config_.optimizer.lr * optim::schedule_factor(config_.schedule, state_.step, config_.train.steps);
+    metrics.grad_norm = engine_.update(state_.step + 1, metrics.lr);
+    state_.step += 1;
+    state_.tokens += tokens;
+
+    metrics.step = state_.step;
+    metrics.tokens = state_.tokens;
+    metrics.seconds = seconds_since(start);
+    metrics.tokens_per_second = static_cast<double>(tokens) / metrics.seconds;
+    metrics.matmul_fraction = engine_.exec().flops / metrics.seconds / matmul_peak_;
+    metrics.resident_bytes = static_cast<size_t>(process_memory().resident);
+    return metrics;
+  }
+
+  void validate(MetricsLog& log, Progress& progress) {
+    if (!data_.validation) return;
+    const Evaluation e = evaluate(engine_, *data_.validation, 0, config_.train.eval_batches);
+    state_.last_validation = e.loss;
+    log.write_validation(state_.step, e.loss);
+    progress.note(fmt::format("step {}: validation loss {:.4f}, perplexity {:.2f} ({} tokens)", state_.step, e.loss,
+                              e.perplexity, e.tokens));
+    if (e.loss >= state_.best_validation) return;
+    state_.best_validation = e.loss;
+    if (config_.output.save_best) {
+      save(progress);
+      folder_.mark_best(state_.step);
+    }
+  }
+
+  void save(Progress& progress) {
+    if (saved_step_ == state_.step) return;
+    const auto to = folder_.checkpoint(state_.step);
+    save_checkpoint(to, engine_, config_, data_.tokenizer.get(), state_);
+    folder_.mark_last(state_.step, config_.output.keep_every);
+    saved_step_ = state_.step;
+    progress.note(fmt::format("step {}: saved {}", state_.step, to.string()));
+  }
+
+  const RunConfig config_;
+  RunFolder& folder_;
+  int threads_;
+  RunData data_;
+  data::Loader loader_;
+  Engine engine_;
+  TrainState state_;
+  bool resumed_ = false;
+  double matmul_peak_ = 0;
+  int64_t saved_step_ = -1;
+  std::vector<int32_t> inputs_, targets_;
+};
+
+}  // namespace
+
+EngineOptions engine_options(const RunConfig& config) {
+  return {.model = config.model,
+          .build = {.activations = config.activations, .loss_chunk = config.train.loss_chunk},
+          .optimizer = config.optimizer,
+          .micro_batch = config.train.micro_batch,
+          .sequence = config.train.sequence,
+          .training = true};
+}
+
+int use_threads(int64_t threads) {
+  if (threads > 0) {
+    ops::set_threads(static_cast<int>(threads));
+  } else if (std::getenv("OMP_NUM_THREADS") == nullptr) {
+    ops::set_threads(cpu_info().threads());
+  }
+  return ops::threads();
+}
+
+TrainResult run_training(const TrainRequest& request) {
+  validate_for_training(request.config);
+  RunFolder folder(request.config.output.path, request.resume, request.overwrite);
+  Trainer trainer(request.config, folder, request.resume);
+  folder.write_config(to_json(request.config));
+  return trainer.run();
+}
+
+}  // namespace llmz::train
