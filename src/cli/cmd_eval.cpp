@@ -1,0 +1,90 @@
+#include <cmath>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "llmz/train/checkpoint.h"
+#include "llmz/train/evaluate.h"
+#include "llmz/train/trainer.h"
+#include "src/cli/commands.h"
+
+namespace llmz::cli {
+namespace {
+
+struct Options {
+  std::string checkpoint, split = "val";
+  std::vector<std::string> data;
+  int64_t stride = 0, sequence = 0, batch = 8, max_batches = 0, threads = 0;
+  bool json = false;
+};
+
+void check_tokenizer(const train::CheckpointHeader& header, const data::Dataset& dataset) {
+  const bool known = header.tokenizer != nullptr && dataset.tokenizer_hash() != 0;
+  check(
+      !known || header.tokenizer->hash() == dataset.tokenizer_hash(),
+      "these shards were made with another tokenizer than the model's: prepare the text again with `llmz data prepare "
+      "--tokenizer {}`",
+      header.folder.string());
+}
+
+int evaluate(const Options& options) {
+  train::use_threads(options.threads);
+  const train::CheckpointHeader header = train::open_model(options.checkpoint);
+  auto dataset = data::Dataset::open(options.data, options.split);
+  data::check_vocabulary(dataset, header.model.vocab_size);
+  check_tokenizer(header, dataset);
+
+  train::EngineOptions engine_options{.model = header.model};
+  const int64_t trained = header.run ? header.run->train.sequence : header.model.context;
+  engine_options.sequence = options.sequence > 0 ? options.sequence : trained;
+  check(engine_options.sequence <= header.model.context, "--sequence {} exceeds the model's context of {}",
+        engine_options.sequence, header.model.context);
+  engine_options.micro_batch = options.batch;
+  engine_options.training = false;
+  train::Engine engine(engine_options);
+  train::load_weights(header.folder, engine.model());
+
+  const train::Evaluation e = train::evaluate(engine, dataset, options.stride, options.max_batches);
+  if (options.json) {
+    nlohmann::ordered_json json = {{"checkpoint", header.folder.string()},
+                                   {"loss", e.loss},
+                                   {"perplexity", e.perplexity},
+                                   {"bits_per_byte", nullptr},
+                                   {"tokens", e.tokens},
+                                   {"sequence", engine_options.sequence},
+                                   {"stride", options.stride > 0 ? options.stride : engine_options.sequence}};
+    if (e.bits_per_byte > 0) json["bits_per_byte"] = e.bits_per_byte;
+    fmt::print("{}\n", json.dump(2));
+    return 0;
+  }
+  fmt::print("loss {:.4f} nats a token, perplexity {:.3f}", e.loss, e.perplexity);
+  if (e.bits_per_byte > 0) fmt::print(", {:.4f} bits a byte", e.bits_per_byte);
+  fmt::print(" over {} tokens in {:.1f} s; {}\n", e.tokens, e.seconds, header.folder.string());
+  return 0;
+}
+
+}  // namespace
+
+Command add_eval(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* parser = app.add_subcommand("eval", "Loss, perplexity and bits per byte of a checkpoint");
+  parser->add_option("CHECKPOINT", options->checkpoint, "Checkpoint, run folder, or Hugging Face folder")->required();
+  parser->add_option("--data", options->data, "Prepared folder, shard files or patterns")->required();
+  parser->add_option("--split", options->split, "train or val, of a prepared folder")
+      ->check(CLI::IsMember({"train", "val"}))
+      ->capture_default_str();
+  parser->add_option("--sequence", options->sequence, "Tokens in a window; 0 = as trained")
+      ->check(CLI::NonNegativeNumber);
+  parser
+      ->add_option("--stride", options->stride,
+                   "Tokens between windows; less than --sequence gives each token more context; 0 = no overlap")
+      ->check(CLI::NonNegativeNumber);
+  parser->add_option("--batch", options->batch, "Windows at once")->check(CLI::PositiveNumber)->capture_default_str();
+  parser->add_option("--max-batches", options->max_batches, "Score only so many batches, evenly spread; 0 = all")
+      ->check(CLI::NonNegativeNumber);
+  parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(CLI::NonNegativeNumber);
+  parser->add_flag("--json", options->json, "Print JSON");
+  set_example(*parser, "llmz eval out/run/checkpoints/best --data data/bible --stride 64");
+  return {parser, [options] { return evaluate(*options); }};
+}
+
+}  // namespace llmz::cli

@@ -1,0 +1,53 @@
+#include <cmath>
+#include <memory>
+
+#include "llmz/core/system.h"
+#include "llmz/train/config_io.h"
+#include "llmz/train/trainer.h"
+#include "src/cli/commands.h"
+
+namespace llmz::cli {
+namespace {
+
+struct Options {
+  std::string config;
+  std::vector<std::string> overrides;
+  bool resume = false, overwrite = false;
+};
+
+int train(const Options& options) {
+  train::TrainRequest request;
+  request.config = train::load_run_config(options.config, options.overrides);
+  request.resume = options.resume;
+  request.overwrite = options.overwrite;
+  const train::TrainResult result = train::run_training(request);
+
+  const std::string& folder = request.config.output.path;
+  if (result.signal != 0) {
+    fmt::print(stderr, "stopped by signal {} after step {}; everything is saved in {}: add --resume to go on\n",
+               result.signal, result.step, folder);
+    return 128 + result.signal;  // as a shell reports a process that a signal ended
+  }
+  fmt::print("trained {} steps, loss {:.4f}", result.step, result.loss);
+  if (std::isfinite(result.validation_loss)) {
+    fmt::print(", validation loss {:.4f}, perplexity {:.2f}", result.validation_loss, std::exp(result.validation_loss));
+  }
+  fmt::print("; peak memory {:.0f} MB; {}\n", static_cast<double>(process_memory().peak) * 1e-6, folder);
+  return 0;
+}
+
+}  // namespace
+
+Command add_train(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* parser = app.add_subcommand("train", "Train a model as a JSON file says");
+  parser->add_option("CONFIG", options->config, "JSON file; docs/config.md lists its keys")->required();
+  add_set_option(*parser, options->overrides);
+  auto* resume = parser->add_flag("--resume", options->resume,
+                                  "Go on from the newest checkpoint in output.path, or start when there is none");
+  parser->add_flag("--overwrite", options->overwrite, "Remove an earlier run in output.path first")->excludes(resume);
+  set_example(*parser, "llmz train configs/quickstart.json --set train.steps=200 --set output.path=out/try");
+  return {parser, [options] { return train(*options); }};
+}
+
+}  // namespace llmz::cli

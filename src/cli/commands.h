@@ -1,0 +1,30 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+namespace llmz::cli {
+
+/// A subcommand: its parser, and what to do when it was chosen. `run` returns the exit code and throws Error.
+struct Command {
+  CLI::App* parser = nullptr;
+  std::function<int()> run;
+};
+
+/// One function a subcommand, each in its own cmd_<name>.cpp.
+Command add_train(CLI::App& app);
+Command add_eval(CLI::App& app);
+Command add_generate(CLI::App& app);
+Command add_plan(CLI::App& app);
+Command add_grads(CLI::App& app);
+
+/// `--set a.b=value`, as often as wanted.
+void add_set_option(CLI::App& parser, std::vector<std::string>& overrides);
+
+/// The "Example:" line under a subcommand's help.
+void set_example(CLI::App& parser, const std::string& example);
+
+}  // namespace llmz::cli

@@ -1,0 +1,51 @@
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "llmz/core/error.h"
+#include "llmz/core/log.h"
+#include "llmz/core/version.h"
+#include "src/cli/commands.h"
+
+namespace {
+
+int run(int argc, char** argv) {
+  CLI::App app{"llmz: pretrain LLaMA and GPT-2 models with small activations, from one JSON file", "llmz"};
+  app.set_version_flag("--version", llmz::version_line());
+  app.require_subcommand(1);
+  app.failure_message(CLI::FailureMessage::help);
+  std::string log_level = "info";
+  app.add_option("--log-level", log_level, "trace, debug, info, warn, error or off")->capture_default_str();
+  llmz::cli::set_example(app, "llmz train configs/quickstart.json\n  llmz COMMAND --help");
+
+  using namespace llmz::cli;
+  const Command commands[] = {add_train(app), add_eval(app), add_generate(app), add_plan(app), add_grads(app)};
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& e) {  // --help, --version
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    std::fprintf(stderr, "llmz: %s. `llmz --help` and `llmz COMMAND --help` list what there is.\n", e.what());
+    return 2;
+  }
+  llmz::init_logging(log_level);
+  for (const Command& command : commands) {
+    if (command.parser->parsed()) return command.run();
+  }
+  return 2;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const llmz::Error& e) {
+    std::fprintf(stderr, "llmz: %s\n", e.what());
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "llmz: out of memory; `llmz plan CONFIG` shows what a run needs\n");
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "llmz: unexpected error: %s\n", e.what());
+  }
+  return 1;
+}
