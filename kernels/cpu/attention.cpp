@@ -2,140 +2,278 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include "kernels/cpu/attention_rows.h"
+#include "kernels/cpu/attention_tiles.h"
+#include "kernels/cpu/rows.h"
 #include "kernels/cpu/twins.h"
-#include "kernels/cpu/vec_math.h"
 
 namespace llmz::cpu {
 namespace {
 
-/// Row `s` of head `h` of sequence `b`.
+constexpr int64_t kFewQueries = 8;  // fewer than that and packing the keys costs more than it saves
+
+int64_t padded(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
+
+/// Hands out a thread's workspace piece by piece; from a null base it only measures.
+class Pieces {
+ public:
+  explicit Pieces(float* base) : base_(base) {}
+  float* take(int64_t n) {
+    float* piece = base_ == nullptr ? nullptr : base_ + used_;
+    used_ += padded(n, 16);
+    return piece;
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  float* base_;
+  int64_t used_ = 0;
+};
+
+struct ForwardPieces {
+  float *k_t, *v, *q, *scores, *sum, *largest, *total;
+  int64_t used;
+  ForwardPieces(float* base, int64_t keys, int64_t width) {
+    Pieces pieces(base);
+    for (float** p : {&k_t, &v}) *p = pieces.take(padded(keys, kTile) * width);
+    for (float** p : {&q, &sum}) *p = pieces.take(kTile * width);
+    for (float** p : {&largest, &total}) *p = pieces.take(kTile);
+    scores = pieces.take(kTile * kTile);
+    used = pieces.used();
+  }
+};
+
+struct BackwardPieces {
+  float *k_t, *v_t, *k, *dk, *dv, *q, *dout, *dq, *lse, *delta, *p, *ds;
+  int64_t used;
+  BackwardPieces(float* base, int64_t keys, int64_t width) {
+    Pieces pieces(base);
+    for (float** p_ : {&k_t, &v_t, &k, &dk, &dv}) *p_ = pieces.take(padded(keys, kTile) * width);
+    for (float** p_ : {&q, &dout, &dq}) *p_ = pieces.take(kTile * width);
+    for (float** p_ : {&lse, &delta}) *p_ = pieces.take(kTile);
+    for (float** p_ : {&p, &ds}) *p_ = pieces.take(kTile * kTile);
+    used = pieces.used();
+  }
+};
+
+/// Rows of one head: where its first row lies and how far apart rows are.
 template <class T>
-T* head_row(const Tensor& t, int64_t b, int64_t s, int64_t h) {
-  return t.as<T>() + b * t.stride(0) + s * t.stride(1) + h * t.stride(2);
+struct HeadRows {
+  T* data;
+  int64_t pitch, count, width;
+  HeadRows(const Tensor& t, int64_t b, int64_t h, int64_t first, int64_t rows)
+      : data(head_row<T>(t, b, first, h)), pitch(t.stride(1)), count(rows), width(t.dim(3)) {}
+};
+
+/// to[padded count, padded width] = scale·from, zeros around it.
+template <class T>
+LLMZ_SIMD_CLONES void pack_rows(float* to, const HeadRows<T>& from, int64_t rows, int64_t width, float scale) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float* row = to + r * width;
+    const T* source = from.data + r * from.pitch;
+    const int64_t filled = r < from.count ? from.width : 0;
+    for (int64_t c = 0; c < filled; ++c) row[c] = scale * load(source + c);
+    for (int64_t c = filled; c < width; ++c) row[c] = 0;
+  }
 }
 
-template <class T, class Real>
-Real dot(const T* a, const T* b, int64_t n) {
-  Real sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += static_cast<Real>(load(a + i)) * static_cast<Real>(load(b + i));
-  return sum;
+/// to[tile, width, kTile]: the rows as columns, kTile of them side by side, zeros around them.
+template <class T>
+LLMZ_SIMD_CLONES void pack_columns(float* to, const HeadRows<T>& from, int64_t width) {
+  for (int64_t first = 0; first < from.count; first += kTile, to += width * kTile) {
+    const int64_t columns = from.count - first < kTile ? from.count - first : kTile;
+    if (columns < kTile || from.width < width) {
+      for (int64_t i = 0; i < width * kTile; ++i) to[i] = 0;
+    }
+    for (int64_t j = 0; j < columns; ++j) {
+      const T* source = from.data + (first + j) * from.pitch;
+      for (int64_t c = 0; c < from.width; ++c) to[c * kTile + j] = load(source + c);
+    }
+  }
+}
+
+/// to = scale·from[count, padded width], where `scales` multiplies row by row.
+template <class T>
+LLMZ_SIMD_CLONES void unpack_rows(const HeadRows<T>& to, const float* from, int64_t width, float scale,
+                                  const float* divisors) {
+  for (int64_t r = 0; r < to.count; ++r) {
+    const float factor = divisors == nullptr ? scale : scale / divisors[r];
+    for (int64_t c = 0; c < to.width; ++c) store(to.data + r * to.pitch + c, factor * from[r * width + c]);
+  }
+}
+
+/// delta[r] = Σ a·b of row r.
+LLMZ_SIMD_CLONES void row_dots(float* delta, const float* a, const float* b, int64_t rows, int64_t width) {
+  for (int64_t r = 0; r < rows; ++r) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t c = 0; c < width; ++c) sum += a[r * width + c] * b[r * width + c];
+    delta[r] = sum;
+  }
+}
+
+/// The shapes of a call, and its queries cut into tiles.
+struct Geometry {
+  int64_t batch, queries, heads, keys, kv_heads, group, width, tiles;
+  float scale;
+  Geometry(const Tensor& q, const Tensor& k)
+      : batch(q.dim(0)),
+        queries(q.dim(1)),
+        heads(q.dim(2)),
+        keys(k.dim(1)),
+        kv_heads(k.dim(2)),
+        group(heads / kv_heads),
+        width(padded(q.dim(3), 16)),
+        tiles(ceil_div(queries, kTile)),
+        scale(1 / std::sqrt(static_cast<float>(q.dim(3)))) {}
+
+  int64_t rows(int64_t tile) const { return std::min(kTile, queries - tile * kTile); }
+  /// Keys that the first query of a tile sees.
+  int64_t visible(int64_t tile) const { return keys - queries + tile * kTile + 1; }
+  QueryTile query_tile(int64_t tile) const {
+    QueryTile t;
+    t.rows = rows(tile);
+    t.visible = visible(tile);
+    t.width = width;
+    return t;
+  }
+  float* lse_row(const Tensor& lse, int64_t b, int64_t h, int64_t tile) const {
+    return lse.as<float>() + b * lse.stride(0) + h * lse.stride(1) + tile * kTile;
+  }
+};
+
+/// The query tiles [first, last) of all heads that share one key/value head.
+template <class T>
+void forward_group(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
+                   const Geometry& g, int64_t b, int64_t kv, int64_t first, int64_t last, float* workspace) {
+  const AttentionTiles kernels = attention_tiles();
+  const ForwardPieces space(workspace, g.keys, g.width);
+  const int64_t keys = g.visible(last - 1) + g.rows(last - 1) - 1;
+  pack_columns(space.k_t, HeadRows<T>(k, b, kv, 0, keys), g.width);
+  pack_rows(space.v, HeadRows<T>(v, b, kv, 0, keys), padded(keys, kTile), g.width, 1.0f);
+  for (int64_t h = kv * g.group; h < (kv + 1) * g.group; ++h) {
+    for (int64_t i = first; i < last; ++i) {
+      ForwardTile tile{g.query_tile(i)};
+      pack_rows(space.q, HeadRows<T>(q, b, h, i * kTile, tile.rows), kTile, g.width, g.scale);
+      tile.q = space.q;
+      tile.k_t = space.k_t;
+      tile.v = space.v;
+      tile.scores = space.scores;
+      tile.sum = space.sum;
+      tile.largest = space.largest;
+      tile.total = space.total;
+      kernels.forward(tile);
+      unpack_rows(HeadRows<T>(out, b, h, i * kTile, tile.rows), space.sum, g.width, 1.0f, space.total);
+      float* log_sum = g.lse_row(lse, b, h, i);
+      for (int64_t r = 0; r < tile.rows; ++r) log_sum[r] = space.largest[r] + std::log(space.total[r]);
+    }
+  }
 }
 
 template <class T>
 void forward_as(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                 const Tensor& workspace) {
-  using Real = compute_t<T>;
-  const int64_t queries = q.dim(1), heads = q.dim(2), width = q.dim(3), keys = k.dim(1);
-  const int64_t group = heads / k.dim(2);
-  const Real scale = 1 / std::sqrt(static_cast<Real>(width));
-#pragma omp parallel for collapse(3) schedule(static)
-  for (int64_t b = 0; b < q.dim(0); ++b) {
-    for (int64_t h = 0; h < heads; ++h) {
-      for (int64_t i = 0; i < queries; ++i) {
-        Real* p = workspace.as<Real>() + omp_get_thread_num() * workspace.stride(0);
-        Real* sum = p + keys;
-        const int64_t visible = keys - queries + i + 1;
-        Real largest = -std::numeric_limits<Real>::infinity();
-        for (int64_t j = 0; j < visible; ++j) {
-          p[j] = scale * dot<T, Real>(head_row<T>(q, b, i, h), head_row<T>(k, b, j, h / group), width);
-          largest = std::max(largest, p[j]);
-        }
-        Real total = 0;
-        std::fill(sum, sum + width, Real{0});
-        for (int64_t j = 0; j < visible; ++j) {
-          const Real e = exp(p[j] - largest);
-          total += e;
-          const T* row = head_row<T>(v, b, j, h / group);
-          for (int64_t c = 0; c < width; ++c) sum[c] += e * load(row + c);
-        }
-        T* o = head_row<T>(out, b, i, h);
-        for (int64_t c = 0; c < width; ++c) store(o + c, sum[c] / total);
-        lse.as<Real>()[b * lse.stride(0) + h * lse.stride(1) + i] = largest + std::log(total);
+  const Geometry g(q, k);
+  // A query row's result does not depend on how the tiles are dealt out, so the number of threads may decide.
+  const int64_t wanted = ceil_div(4 * omp_get_max_threads(), std::max<int64_t>(1, g.batch * g.kv_heads));
+  const int64_t span = ceil_div(g.tiles, std::min(wanted, g.tiles));
+#pragma omp parallel for collapse(3) schedule(dynamic)
+  for (int64_t b = 0; b < g.batch; ++b) {
+    for (int64_t kv = 0; kv < g.kv_heads; ++kv) {
+      for (int64_t first = 0; first < g.tiles; first += span) {
+        float* space = workspace.as<float>() + omp_get_thread_num() * workspace.stride(0);
+        forward_group<T>(out, lse, q, k, v, g, b, kv, first, std::min(first + span, g.tiles), space);
       }
     }
   }
 }
 
-/// Gradients of one query row: adds to dk and dv (dense [keys, width]), overwrites dq.
+struct BackwardTensors {
+  Tensor dq, dk, dv, dout, out, lse, q, k, v;
+};
+
+/// One key/value head and all query heads that read it, in order: the sums dk and dv are this thread's own.
 template <class T>
-void backward_row(T* dq, compute_t<T>* dk, compute_t<T>* dv, compute_t<T>* sum, const T* dout, const T* out,
-                  compute_t<T> lse, const T* q, const T* k, const T* v, int64_t k_pitch, int64_t v_pitch,
-                  int64_t visible, int64_t width) {
-  using Real = compute_t<T>;
-  const Real scale = 1 / std::sqrt(static_cast<Real>(width));
-  const Real delta = dot<T, Real>(dout, out, width);
-  std::fill(sum, sum + width, Real{0});
-  for (int64_t j = 0; j < visible; ++j) {
-    const T* key = k + j * k_pitch;
-    const Real p = exp(scale * dot<T, Real>(q, key, width) - lse);
-    const Real ds = scale * p * (dot<T, Real>(dout, v + j * v_pitch, width) - delta);
-    for (int64_t c = 0; c < width; ++c) {
-      sum[c] += ds * load(key + c);
-      dk[j * width + c] += ds * load(q + c);
-      dv[j * width + c] += p * load(dout + c);
+void backward_group(const BackwardTensors& x, const Geometry& g, int64_t b, int64_t kv, float* workspace) {
+  const AttentionTiles kernels = attention_tiles();
+  const BackwardPieces space(workspace, g.keys, g.width);
+  const int64_t padded_keys = padded(g.keys, kTile);
+  pack_columns(space.k_t, HeadRows<T>(x.k, b, kv, 0, g.keys), g.width);
+  pack_columns(space.v_t, HeadRows<T>(x.v, b, kv, 0, g.keys), g.width);
+  pack_rows(space.k, HeadRows<T>(x.k, b, kv, 0, g.keys), padded_keys, g.width, 1.0f);
+  std::fill_n(space.dk, padded_keys * g.width, 0.0f);
+  std::fill_n(space.dv, padded_keys * g.width, 0.0f);
+  for (int64_t h = kv * g.group; h < (kv + 1) * g.group; ++h) {
+    for (int64_t i = 0; i < g.tiles; ++i) {
+      BackwardTile tile{g.query_tile(i)};
+      const auto rows_of = [&](const Tensor& t) { return HeadRows<T>(t, b, h, i * kTile, tile.rows); };
+      pack_rows(space.dq, rows_of(x.out), kTile, g.width, 1.0f);  // out, for delta only
+      pack_rows(space.dout, rows_of(x.dout), kTile, g.width, 1.0f);
+      pack_rows(space.q, rows_of(x.q), kTile, g.width, g.scale);
+      row_dots(space.delta, space.dout, space.dq, kTile, g.width);
+      std::fill_n(space.lse, kTile, 0.0f);
+      std::copy_n(g.lse_row(x.lse, b, h, i), tile.rows, space.lse);
+      tile.q = space.q;
+      tile.k_t = space.k_t;
+      tile.k = space.k;
+      tile.v_t = space.v_t;
+      tile.dout = space.dout;
+      tile.lse = space.lse;
+      tile.delta = space.delta;
+      tile.p = space.p;
+      tile.ds = space.ds;
+      tile.dq = space.dq;
+      tile.dk = space.dk;
+      tile.dv = space.dv;
+      kernels.backward(tile);
+      unpack_rows(rows_of(x.dq), space.dq, g.width, g.scale, nullptr);
     }
   }
-  for (int64_t c = 0; c < width; ++c) store(dq + c, sum[c]);
+  unpack_rows(HeadRows<T>(x.dk, b, kv, 0, g.keys), space.dk, g.width, 1.0f, nullptr);
+  unpack_rows(HeadRows<T>(x.dv, b, kv, 0, g.keys), space.dv, g.width, 1.0f, nullptr);
 }
 
 template <class T>
-void backward_as(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout, const Tensor& out,
-                 const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& workspace) {
-  using Real = compute_t<T>;
-  const int64_t queries = q.dim(1), width = q.dim(3), keys = k.dim(1), kv_heads = k.dim(2);
-  const int64_t group = q.dim(2) / kv_heads;
-#pragma omp parallel for collapse(2) schedule(static)
-  for (int64_t b = 0; b < q.dim(0); ++b) {
-    for (int64_t kv = 0; kv < kv_heads; ++kv) {
-      Real* key_sum = workspace.as<Real>() + omp_get_thread_num() * workspace.stride(0);
-      Real* value_sum = key_sum + keys * width;
-      Real* query_sum = value_sum + keys * width;
-      std::fill(key_sum, query_sum, Real{0});
-      for (int64_t h = kv * group; h < (kv + 1) * group; ++h) {
-        for (int64_t i = 0; i < queries; ++i) {
-          backward_row<T>(head_row<T>(dq, b, i, h), key_sum, value_sum, query_sum, head_row<T>(dout, b, i, h),
-                          head_row<T>(out, b, i, h), lse.as<Real>()[b * lse.stride(0) + h * lse.stride(1) + i],
-                          head_row<T>(q, b, i, h), head_row<T>(k, b, 0, kv), head_row<T>(v, b, 0, kv), k.stride(1),
-                          v.stride(1), keys - queries + i + 1, width);
-        }
-      }
-      for (int64_t j = 0; j < keys; ++j) {
-        for (int64_t c = 0; c < width; ++c) {
-          store(head_row<T>(dk, b, j, kv) + c, key_sum[j * width + c]);
-          store(head_row<T>(dv, b, j, kv) + c, value_sum[j * width + c]);
-        }
-      }
+void backward_as(const BackwardTensors& x, const Tensor& workspace) {
+  const Geometry g(x.q, x.k);
+#pragma omp parallel for collapse(2) schedule(dynamic)
+  for (int64_t b = 0; b < g.batch; ++b) {
+    for (int64_t kv = 0; kv < g.kv_heads; ++kv) {
+      backward_group<T>(x, g, b, kv, workspace.as<float>() + omp_get_thread_num() * workspace.stride(0));
     }
   }
 }
+
+bool by_rows(const Tensor& q) { return q.dtype == DType::f64 || q.dim(1) < kFewQueries; }
 
 }  // namespace
 
 Shape attention_forward_workspace(const Tensor& q, const Tensor& k) {
-  return {omp_get_max_threads(), k.dim(1) + q.dim(3)};
+  const int64_t elements =
+      by_rows(q) ? rows_forward_workspace(q, k) : ForwardPieces(nullptr, k.dim(1), padded(q.dim(3), 16)).used;
+  return {omp_get_max_threads(), elements};
 }
 
 Shape attention_backward_workspace(const Tensor& q, const Tensor& k) {
-  return {omp_get_max_threads(), (2 * k.dim(1) + 1) * q.dim(3)};
+  const int64_t elements = q.dtype == DType::f64 ? rows_backward_workspace(q, k)
+                                                 : BackwardPieces(nullptr, k.dim(1), padded(q.dim(3), 16)).used;
+  return {omp_get_max_threads(), elements};
 }
 
 void attention_forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, Tensor workspace) {
-  switch (q.dtype) {
-    case DType::f64: return forward_as<double>(out, lse, q, k, v, workspace);
-    case DType::bf16: return forward_as<bf16>(out, lse, q, k, v, workspace);
-    default: return forward_as<float>(out, lse, q, k, v, workspace);
-  }
+  if (q.numel() == 0) return;
+  if (by_rows(q)) return rows_forward(out, lse, q, k, v, workspace);
+  if (q.dtype == DType::bf16) return forward_as<bf16>(out, lse, q, k, v, workspace);
+  forward_as<float>(out, lse, q, k, v, workspace);
 }
 
 void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q, Tensor k,
                         Tensor v, Tensor workspace) {
-  switch (q.dtype) {
-    case DType::f64: return backward_as<double>(dq, dk, dv, dout, out, lse, q, k, v, workspace);
-    case DType::bf16: return backward_as<bf16>(dq, dk, dv, dout, out, lse, q, k, v, workspace);
-    default: return backward_as<float>(dq, dk, dv, dout, out, lse, q, k, v, workspace);
-  }
+  if (q.dtype == DType::f64) return rows_backward(dq, dk, dv, dout, out, lse, q, k, v, workspace);
+  const BackwardTensors tensors{dq, dk, dv, dout, out, lse, q, k, v};
+  if (q.dtype == DType::bf16) return backward_as<bf16>(tensors, workspace);
+  backward_as<float>(tensors, workspace);
 }
 
 }  // namespace llmz::cpu

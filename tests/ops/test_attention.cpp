@@ -145,9 +145,12 @@ void compare(const Sizes& s, DType type, double spread = 1.0, int64_t gap = 0) {
   const Forward stored{x.out.values(), x.lse.values()};
   const Gradients gradients = reference_backward(s, dout, stored, q, k, v);
   CHECK(x.backward() == 2.5 * flops);
-  require_close(x.dq, gradients.dq, 4 * error * largest(gradients.dq), eps);
-  require_close(x.dk, gradients.dk, 4 * error * largest(gradients.dk), eps);
-  require_close(x.dv, gradients.dv, 4 * error * largest(gradients.dv), eps);
+  const auto gradient_error = [&](const Values& g) {  // terms p·(dout·v − δ)·k/√D are of this size before they cancel
+    return 4 * error * (10 + largest(g));
+  };
+  require_close(x.dq, gradients.dq, gradient_error(gradients.dq), eps);
+  require_close(x.dk, gradients.dk, gradient_error(gradients.dk), eps);
+  require_close(x.dv, gradients.dv, gradient_error(gradients.dv), eps);
   for (const HostTensor* t : {&x.out, &x.dq, &x.dk, &x.dv}) CHECK(t->gaps_intact());
 }
 

@@ -1,0 +1,164 @@
+#include "kernels/cpu/attention_tiles.h"
+
+#include <limits>
+
+#include "kernels/cpu/tile_gemm.h"
+
+namespace llmz::cpu {
+namespace {
+
+LLMZ_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+LLMZ_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+LLMZ_INLINE int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+/// Which part of tile [queries × keys first_key …] is visible.
+struct Window {
+  int64_t rows, visible, first_key;
+
+  /// Keys of the tile that row i sees.
+  LLMZ_INLINE int64_t keys(int64_t i) const { return larger(0, smaller(kTile, visible + i - first_key)); }
+  /// Keys of the tile that some row of the block of rows at i sees.
+  LLMZ_INLINE int64_t block_keys(int64_t i) const { return keys(i + kRowBlock - 1); }
+  /// The first row that sees key j of the tile.
+  LLMZ_INLINE int64_t first_row(int64_t j) const { return larger(0, first_key + j - visible + 1); }
+};
+
+/// out[i, j] = Σ a[i, ·]·b_t[·, j] wherever a block of rows sees a key, rounded up to whole column steps.
+template <int W>
+LLMZ_INLINE void scores(float* out, const float* a, const float* b_t, int64_t width, const Window& w) {
+  for (int64_t i = 0; i < w.rows; i += kRowBlock) {
+    row_block<W>(out + i * kTile, kTile, a + i * width, width, 1, b_t, kTile, width,
+                 round_up(w.block_keys(i), kColumnStep), false);
+  }
+}
+
+/// out[i, ·] (+)= Σ_j p[i, j]·b[j, ·] over the keys that row i sees.
+template <int W>
+LLMZ_INLINE void add_over_keys(float* out, const float* p, const float* b, int64_t width, const Window& w,
+                               bool accumulate) {
+  for (int64_t i = 0; i < w.rows; i += kRowBlock) {
+    row_block<W>(out + i * width, width, p + i * kTile, kTile, 1, b, width, w.block_keys(i), width, accumulate);
+  }
+}
+
+/// out[j, ·] += Σ_i p[i, j]·b[i, ·] over the rows that see key j.
+template <int W>
+LLMZ_INLINE void add_over_queries(float* out, const float* p, const float* b, int64_t width, const Window& w) {
+  const int64_t keys = w.keys(w.rows - 1);
+  for (int64_t j = 0; j < keys; j += kRowBlock) {
+    const int64_t i = w.first_row(j);
+    row_block<W>(out + j * width, width, p + i * kTile + j, 1, kTile, b + i * width, width, w.rows - i, width, true);
+  }
+}
+
+/// Hides what a row does not see: a score of −∞ has probability 0.
+LLMZ_INLINE void mask(float* row, int64_t begin, int64_t end) {
+  for (int64_t j = begin; j < end; ++j) row[j] = -std::numeric_limits<float>::infinity();
+}
+
+/// The largest of x[0 … n) and `least`, n a multiple of kColumnStep.
+template <int W>
+LLMZ_INLINE float row_max(const float* x, int64_t n, float least) {
+  using V = typename Vector<W>::Type;
+  V most = *reinterpret_cast<const V*>(x);
+  for (int64_t j = W; j < n; j += W) {
+    const V next = *reinterpret_cast<const V*>(x + j);
+    most = next > most ? next : most;
+  }
+  for (int i = 0; i < W; ++i) least = most[i] > least ? most[i] : least;
+  return least;
+}
+
+template <int W>
+LLMZ_INLINE float row_sum(const float* x, int64_t n) {
+  using V = typename Vector<W>::Type;
+  V sums = *reinterpret_cast<const V*>(x);
+  for (int64_t j = W; j < n; j += W) sums += *reinterpret_cast<const V*>(x + j);
+  float lanes[W];
+  *reinterpret_cast<V*>(lanes) = sums;
+  for (int half = W / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+/// Turns a row of n > 0 scores into exp(score − largest) and brings what was summed before to the new largest.
+template <int W>
+LLMZ_INLINE void softmax_row(float* row, int64_t n, float* sum, int64_t width, float& largest, float& total) {
+  const float top = row_max<W>(row, n, largest);
+  for (int64_t j = 0; j < n; ++j) row[j] = exp(row[j] - top);
+  if (top != largest) {
+    const float shrink = exp(largest - top);
+    for (int64_t c = 0; c < width; ++c) sum[c] *= shrink;
+    total *= shrink;
+    largest = top;
+  }
+  total += row_sum<W>(row, n);
+}
+
+template <int W>
+LLMZ_INLINE void forward(const ForwardTile& t) {
+  for (int64_t i = 0; i < t.rows; ++i) {
+    t.largest[i] = -std::numeric_limits<float>::infinity();
+    t.total[i] = 0;
+  }
+  for (int64_t i = 0; i < kTile * t.width; ++i) t.sum[i] = 0;
+  const int64_t last_visible = t.visible + t.rows - 1;
+  for (int64_t first = 0; first < last_visible; first += kTile) {
+    const Window w{t.rows, t.visible, first};
+    scores<W>(t.scores, t.q, t.k_t + first * t.width, t.width, w);
+    for (int64_t i = 0; i < round_up(t.rows, kRowBlock); ++i) {
+      float* row = t.scores + i * kTile;
+      const int64_t n = round_up(w.block_keys(i / kRowBlock * kRowBlock), kColumnStep);
+      mask(row, w.keys(i), n);
+      if (n > 0) softmax_row<W>(row, n, t.sum + i * t.width, t.width, t.largest[i], t.total[i]);
+    }
+    add_over_keys<W>(t.sum, t.scores, t.v + first * t.width, t.width, w, true);
+  }
+}
+
+template <int W>
+LLMZ_INLINE void backward(const BackwardTile& t) {
+  const int64_t last_visible = t.visible + t.rows - 1;
+  for (int64_t first = 0; first < last_visible; first += kTile) {
+    const Window w{t.rows, t.visible, first};
+    scores<W>(t.p, t.q, t.k_t + first * t.width, t.width, w);
+    scores<W>(t.ds, t.dout, t.v_t + first * t.width, t.width, w);
+    for (int64_t i = 0; i < round_up(t.rows, kRowBlock); ++i) {
+      float* p = t.p + i * kTile;
+      float* ds = t.ds + i * kTile;
+      const int64_t n = round_up(w.block_keys(i / kRowBlock * kRowBlock), kColumnStep);
+      const float lse = t.lse[i], delta = t.delta[i];
+      mask(p, w.keys(i), n);
+      for (int64_t j = 0; j < n; ++j) {
+        p[j] = exp(p[j] - lse);
+        ds[j] = p[j] * (ds[j] - delta);
+      }
+    }
+    add_over_queries<W>(t.dv + first * t.width, t.p, t.dout, t.width, w);
+    add_over_queries<W>(t.dk + first * t.width, t.ds, t.q, t.width, w);
+    add_over_keys<W>(t.dq, t.ds, t.k + first * t.width, t.width, w, first > 0);
+  }
+}
+
+void forward_base(const ForwardTile& t) { forward<4>(t); }
+void backward_base(const BackwardTile& t) { backward<4>(t); }
+
+#ifdef __x86_64__
+__attribute__((target("avx2,fma"))) void forward_avx2(const ForwardTile& t) { forward<8>(t); }
+__attribute__((target("avx2,fma"))) void backward_avx2(const BackwardTile& t) { backward<8>(t); }
+__attribute__((target("avx512f"))) void forward_avx512(const ForwardTile& t) { forward<16>(t); }
+__attribute__((target("avx512f"))) void backward_avx512(const BackwardTile& t) { backward<16>(t); }
+#endif
+
+}  // namespace
+
+AttentionTiles attention_tiles() {
+#ifdef __x86_64__
+  if (__builtin_cpu_supports("avx512f")) return {forward_avx512, backward_avx512};
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {forward_avx2, backward_avx2};
+#endif
+  return {forward_base, backward_base};
+}
+
+}  // namespace llmz::cpu

@@ -1,0 +1,49 @@
+#pragma once
+
+// Attention's inner arithmetic on packed fp32 tiles: kTile queries of one head against all the keys they see. Packed
+// rows are `width` floats long, the head's width rounded up to 16 and filled with zeros.
+
+#include <cstdint>
+
+namespace llmz::cpu {
+
+constexpr int64_t kTile = 64;  // queries, and keys, in a tile
+
+/// One tile of queries. Row i sees keys 0 … visible + i − 1.
+struct QueryTile {
+  int64_t rows = 0;     // ≤ kTile; the rows up to the next multiple of 4 are zeros
+  int64_t visible = 0;  // ≥ 1
+  int64_t width = 0;
+  const float* q = nullptr;    // [kTile, width], times 1/√D
+  const float* k_t = nullptr;  // [key tiles, width, kTile]: keys as columns
+};
+
+struct ForwardTile : QueryTile {
+  const float* v = nullptr;  // [keys, width]
+  float* scores = nullptr;   // [kTile, kTile], scratch
+  float* sum = nullptr;      // [kTile, width]: Σ exp(score − largest)·v
+  float* largest = nullptr;  // [kTile]: the row's largest score
+  float* total = nullptr;    // [kTile]: Σ exp(score − largest)
+};
+
+struct BackwardTile : QueryTile {
+  const float* k = nullptr;      // [keys, width]
+  const float* v_t = nullptr;    // [key tiles, width, kTile]
+  const float* dout = nullptr;   // [kTile, width]
+  const float* lse = nullptr;    // [kTile]
+  const float* delta = nullptr;  // [kTile]: Σ dout·out of the row
+  float* p = nullptr;            // [kTile, kTile], scratch
+  float* ds = nullptr;           // [kTile, kTile], scratch
+  float* dq = nullptr;           // [kTile, width], overwritten; without the factor 1/√D
+  float* dk = nullptr;           // [keys, width], added to
+  float* dv = nullptr;           // [keys, width], added to
+};
+
+/// The routines for the best instruction set of this processor.
+struct AttentionTiles {
+  void (*forward)(const ForwardTile&);
+  void (*backward)(const BackwardTile&);
+};
+AttentionTiles attention_tiles();
+
+}  // namespace llmz::cpu
