@@ -99,7 +99,7 @@ TEST_CASE("sentencepiece: models of every kind are encoded as by the library") {
     std::unordered_map<std::string, std::string> settings = {{"input", (folder / "text.txt").string()},
                                                              {"model_prefix", (folder / "variant").string()},
                                                              {"model_type", "bpe"},
-                                                             {"vocab_size", "400"},
+                                                             {"vocab_size", "1200"},
                                                              {"byte_fallback", "true"},
                                                              {"normalization_rule_name", "identity"},
                                                              {"remove_extra_whitespaces", "false"},
@@ -222,7 +222,8 @@ TEST_CASE("sentencepiece: LLaMA's model gives LLaMA's ids") {
   CHECK(tokenizer->token_text(13) == "<0x0A>");
   const std::string text = read(*text_file);
   CHECK((there_and_back(*tokenizer, text) == text));
-  CHECK((encode(*tokenizer, text) == library_ids(*model, text)));
+  const std::string part = text.substr(0, 200'000);  // the library needs seconds for all of it
+  CHECK((encode(*tokenizer, part) == library_ids(*model, part)));
   CHECK(word_by_word(*model));
   check_against_library(*model);
 
