@@ -19,7 +19,11 @@ int run(int argc, char** argv) {
   llmz::cli::set_example(app, "llmz train configs/quickstart.json\n  llmz COMMAND --help");
 
   using namespace llmz::cli;
-  const Command commands[] = {add_train(app), add_eval(app), add_generate(app), add_plan(app), add_grads(app)};
+  const Command commands[] = {add_data(app),     add_train(app), add_eval(app),
+                              add_generate(app), add_plan(app),  add_grads(app)};
+  if (argc > 1 && argv[1][0] != '-' && app.get_subcommand_no_throw(argv[1]) == nullptr) {
+    llmz::fail("there is no command '{}'; `llmz --help` lists them", argv[1]);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {  // --help, --version
