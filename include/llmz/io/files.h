@@ -34,7 +34,7 @@ FileDigest digest_file(const std::filesystem::path& path);
 std::string read_text(const std::filesystem::path& path);
 
 /// Strict JSON: no comments, no key twice in one object. Throws Error as "file:line:column: what was found; what was
-/// expected". `source` stands for the file's name in `parse_json`.
+/// expected", the place being where the offending word ends. `source` stands for the file's name in `parse_json`.
 nlohmann::json read_json(const std::filesystem::path& path);
 nlohmann::json parse_json(std::string_view text, std::string_view source);
 
