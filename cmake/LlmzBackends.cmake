@@ -128,13 +128,7 @@ if(NOT LLMZ_NCCL STREQUAL "OFF")
       set_target_properties(NCCL::nccl PROPERTIES IMPORTED_LOCATION ${NCCL_LIBRARY}
                                                   INTERFACE_INCLUDE_DIRECTORIES ${NCCL_INCLUDE_DIR}
                                                   INTERFACE_LINK_LIBRARIES CUDA::cudart)
-      foreach(part MAJOR MINOR PATCH)
-        file(STRINGS ${NCCL_INCLUDE_DIR}/nccl.h line REGEX "#define NCCL_${part} +[0-9]+")
-        if(line MATCHES "([0-9]+)$")
-          list(APPEND nccl_version ${CMAKE_MATCH_1})
-        endif()
-      endforeach()
-      string(REPLACE ";" "." nccl_version "${nccl_version}")
+      llmz_header_version(nccl_version NCCL_ ${NCCL_INCLUDE_DIR}/nccl.h)
       llmz_links(LLMZ_LINKS_NCCL "#include <nccl.h>\nint main() { int v = 0; return ncclGetVersion(&v) != ncclSuccess; }"
                  NCCL::nccl)
       set(nccl_works ${LLMZ_LINKS_NCCL})

@@ -15,8 +15,27 @@ function(llmz_links result source)
   if(NOT ${result})
     unset(${result} CACHE)
     set(${result} OFF)
+    message(STATUS "A small program does not link with ${ARGN}; why is in ${CMAKE_BINARY_DIR}/CMakeFiles, CMakeError.log "
+                   "or CMakeConfigureLog.yaml")
   endif()
   set(${result} ${${result}} PARENT_SCOPE)
+endfunction()
+
+# llmz_header_version(RESULT PREFIX HEADER ...): "1.2.3" from `#define PREFIXMAJOR 1` and so on.
+function(llmz_header_version result prefix)
+  set(version "")
+  foreach(header IN LISTS ARGN)
+    if(EXISTS ${header} AND NOT version)
+      foreach(part MAJOR MINOR PATCH)
+        file(STRINGS ${header} line REGEX "#define ${prefix}${part} +[0-9]+")
+        if(line MATCHES "([0-9]+)$")
+          list(APPEND version ${CMAKE_MATCH_1})
+        endif()
+      endforeach()
+    endif()
+  endforeach()
+  string(REPLACE ";" "." version "${version}")
+  set(${result} "${version}" PARENT_SCOPE)
 endfunction()
 
 # llmz_require(COMPONENT FOUND VERSION WHERE PACKAGE): a row of the table, or an entry in the list of what is missing.
@@ -37,31 +56,40 @@ if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
 endif()
 llmz_require("OpenMP" "${OpenMP_CXX_FOUND}" "${OpenMP_CXX_VERSION}" "${OpenMP_CXX_FLAGS}" "${openmp_package}")
 
-# Debian's dnnl-config.cmake insists on an OpenCL development package that nothing here uses: oneDNN is found by hand.
-find_path(DNNL_INCLUDE_DIR NAMES dnnl.hpp)
-find_library(DNNL_LIBRARY NAMES dnnl)
-mark_as_advanced(DNNL_INCLUDE_DIR DNNL_LIBRARY)
-set(dnnl_version "")
-set(dnnl_works OFF)
-if(DNNL_INCLUDE_DIR AND DNNL_LIBRARY)
-  add_library(DNNL::dnnl UNKNOWN IMPORTED)
-  set_target_properties(DNNL::dnnl PROPERTIES IMPORTED_LOCATION ${DNNL_LIBRARY}
-                                              INTERFACE_INCLUDE_DIRECTORIES ${DNNL_INCLUDE_DIR})
-  file(GLOB dnnl_version_headers ${DNNL_INCLUDE_DIR}/dnnl_version.h ${DNNL_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h)
-  foreach(header IN LISTS dnnl_version_headers)
-    foreach(part MAJOR MINOR PATCH)
-      file(STRINGS ${header} line REGEX "#define DNNL_VERSION_${part} +[0-9]+")
-      if(line MATCHES "([0-9]+)$")
-        list(APPEND dnnl_version ${CMAKE_MATCH_1})
-      endif()
-    endforeach()
+# llmz_find_by_hand(TARGET HEADER library ...): an imported target, for what packages describe wrongly. Sets TARGET_WORKS
+# after linking a program that includes HEADER and whose main returns EXPRESSION, and TARGET_WHERE.
+function(llmz_find_by_hand target header expression)
+  find_path(${target}_INCLUDE_DIR NAMES ${header})
+  mark_as_advanced(${target}_INCLUDE_DIR)
+  set(libraries "")
+  foreach(name IN LISTS ARGN)
+    find_library(${target}_${name}_LIBRARY NAMES ${name})
+    mark_as_advanced(${target}_${name}_LIBRARY)
+    list(APPEND libraries ${${target}_${name}_LIBRARY})
   endforeach()
-  string(REPLACE ";" "." dnnl_version "${dnnl_version}")
-  llmz_links(LLMZ_LINKS_DNNL "#include <dnnl.hpp>\nint main() { return dnnl::engine::get_count(dnnl::engine::kind::cpu) == 0; }"
-             DNNL::dnnl)
-  set(dnnl_works ${LLMZ_LINKS_DNNL})
-endif()
-llmz_require("oneDNN" "${dnnl_works}" "${dnnl_version}" "${DNNL_LIBRARY}" "libdnnl-dev")
+  set(${target}_WORKS OFF PARENT_SCOPE)
+  if(NOT ${target}_INCLUDE_DIR OR "${libraries}" MATCHES "NOTFOUND")
+    return()
+  endif()
+  add_library(${target}::${target} INTERFACE IMPORTED GLOBAL)
+  target_include_directories(${target}::${target} SYSTEM INTERFACE ${${target}_INCLUDE_DIR})
+  target_link_libraries(${target}::${target} INTERFACE ${libraries})
+  llmz_links(${target}_WORKS "#include <${header}>\nint main() { return ${expression}; }" ${target}::${target})
+  set(${target}_WORKS ${${target}_WORKS} PARENT_SCOPE)
+  list(GET libraries 0 where)
+  set(${target}_WHERE "${where}" PARENT_SCOPE)
+endfunction()
+
+# Debian's dnnl-config.cmake insists on an OpenCL development package that nothing here uses.
+llmz_find_by_hand(DNNL dnnl.hpp "dnnl::engine::get_count(dnnl::engine::kind::cpu) == 0" dnnl)
+llmz_header_version(dnnl_version DNNL_VERSION_ ${DNNL_INCLUDE_DIR}/dnnl_version.h
+                    ${DNNL_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h)
+llmz_require("oneDNN" "${DNNL_WORKS}" "${dnnl_version}" "${DNNL_WHERE}" "libdnnl-dev")
+
+# Ubuntu 24.04's sentencepiece.pc insists on protobuf's development package, which only static linking needs.
+llmz_find_by_hand(SentencePiece sentencepiece_trainer.h "sentencepiece::SentencePieceTrainer::Train(\"\").ok()"
+                  sentencepiece sentencepiece_train)
+llmz_require("SentencePiece" "${SentencePiece_WORKS}" "-" "${SentencePiece_WHERE}" "libsentencepiece-dev")
 
 find_package(Eigen3 QUIET NO_MODULE)
 llmz_require("Eigen" "${Eigen3_FOUND}" "${Eigen3_VERSION}" "${Eigen3_DIR}" "libeigen3-dev")
@@ -77,19 +105,9 @@ llmz_require("zlib" "${ZLIB_FOUND}" "${ZLIB_VERSION_STRING}" "${ZLIB_LIBRARIES}"
 find_package(PkgConfig QUIET)
 llmz_require("pkg-config" "${PkgConfig_FOUND}" "${PKG_CONFIG_VERSION_STRING}" "${PKG_CONFIG_EXECUTABLE}" "pkg-config")
 if(PkgConfig_FOUND)
-  pkg_check_modules(sentencepiece QUIET IMPORTED_TARGET sentencepiece)
   pkg_check_modules(pcre2 QUIET IMPORTED_TARGET libpcre2-8)
   pkg_check_modules(zstd QUIET IMPORTED_TARGET libzstd)
 endif()
-set(sentencepiece_works OFF)
-if(sentencepiece_FOUND)
-  llmz_links(LLMZ_LINKS_SENTENCEPIECE
-             "#include <sentencepiece_trainer.h>\nint main() { return sentencepiece::SentencePieceTrainer::Train(\"\").ok(); }"
-             PkgConfig::sentencepiece)
-  set(sentencepiece_works ${LLMZ_LINKS_SENTENCEPIECE})
-endif()
-llmz_require("SentencePiece" "${sentencepiece_works}" "${sentencepiece_VERSION}" "${sentencepiece_LINK_LIBRARIES}"
-             "libsentencepiece-dev")
 llmz_require("PCRE2" "${pcre2_FOUND}" "${pcre2_VERSION}" "${pcre2_LINK_LIBRARIES}" "libpcre2-dev")
 llmz_require("zstd" "${zstd_FOUND}" "${zstd_VERSION}" "${zstd_LINK_LIBRARIES}" "libzstd-dev")
 
