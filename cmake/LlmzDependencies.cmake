@@ -56,38 +56,38 @@ if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
 endif()
 llmz_require("OpenMP" "${OpenMP_CXX_FOUND}" "${OpenMP_CXX_VERSION}" "${OpenMP_CXX_FLAGS}" "${openmp_package}")
 
-# llmz_find_by_hand(TARGET HEADER library ...): an imported target, for what packages describe wrongly. Sets TARGET_WORKS
-# after linking a program that includes HEADER and whose main returns EXPRESSION, and TARGET_WHERE.
-function(llmz_find_by_hand target header expression)
-  find_path(${target}_INCLUDE_DIR NAMES ${header})
-  mark_as_advanced(${target}_INCLUDE_DIR)
+# llmz_find_by_hand(PREFIX TARGET HEADER EXPRESSION library ...): an imported TARGET, for what packages describe wrongly.
+# Sets PREFIX_WORKS after linking a program that includes HEADER and returns EXPRESSION, and PREFIX_WHERE.
+function(llmz_find_by_hand prefix target header expression)
+  find_path(${prefix}_INCLUDE_DIR NAMES ${header})
+  mark_as_advanced(${prefix}_INCLUDE_DIR)
   set(libraries "")
   foreach(name IN LISTS ARGN)
-    find_library(${target}_${name}_LIBRARY NAMES ${name})
-    mark_as_advanced(${target}_${name}_LIBRARY)
-    list(APPEND libraries ${${target}_${name}_LIBRARY})
+    find_library(${prefix}_${name}_LIBRARY NAMES ${name})
+    mark_as_advanced(${prefix}_${name}_LIBRARY)
+    list(APPEND libraries ${${prefix}_${name}_LIBRARY})
   endforeach()
-  set(${target}_WORKS OFF PARENT_SCOPE)
-  if(NOT ${target}_INCLUDE_DIR OR "${libraries}" MATCHES "NOTFOUND")
+  set(${prefix}_WORKS OFF PARENT_SCOPE)
+  if(NOT ${prefix}_INCLUDE_DIR OR "${libraries}" MATCHES "NOTFOUND")
     return()
   endif()
-  add_library(${target}::${target} INTERFACE IMPORTED GLOBAL)
-  target_include_directories(${target}::${target} SYSTEM INTERFACE ${${target}_INCLUDE_DIR})
-  target_link_libraries(${target}::${target} INTERFACE ${libraries})
-  llmz_links(${target}_WORKS "#include <${header}>\nint main() { return ${expression}; }" ${target}::${target})
-  set(${target}_WORKS ${${target}_WORKS} PARENT_SCOPE)
+  add_library(${target} INTERFACE IMPORTED GLOBAL)
+  target_include_directories(${target} SYSTEM INTERFACE ${${prefix}_INCLUDE_DIR})
+  target_link_libraries(${target} INTERFACE ${libraries})
+  llmz_links(${prefix}_WORKS "#include <${header}>\nint main() { return ${expression}; }" ${target})
+  set(${prefix}_WORKS ${${prefix}_WORKS} PARENT_SCOPE)
   list(GET libraries 0 where)
-  set(${target}_WHERE "${where}" PARENT_SCOPE)
+  set(${prefix}_WHERE "${where}" PARENT_SCOPE)
 endfunction()
 
 # Debian's dnnl-config.cmake insists on an OpenCL development package that nothing here uses.
-llmz_find_by_hand(DNNL dnnl.hpp "dnnl::engine::get_count(dnnl::engine::kind::cpu) == 0" dnnl)
+llmz_find_by_hand(DNNL DNNL::dnnl dnnl.hpp "dnnl::engine::get_count(dnnl::engine::kind::cpu) == 0" dnnl)
 llmz_header_version(dnnl_version DNNL_VERSION_ ${DNNL_INCLUDE_DIR}/dnnl_version.h
                     ${DNNL_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h)
 llmz_require("oneDNN" "${DNNL_WORKS}" "${dnnl_version}" "${DNNL_WHERE}" "libdnnl-dev")
 
 # Ubuntu 24.04's sentencepiece.pc insists on protobuf's development package, which only static linking needs.
-llmz_find_by_hand(SentencePiece sentencepiece_trainer.h "sentencepiece::SentencePieceTrainer::Train(\"\").ok()"
+llmz_find_by_hand(SentencePiece SentencePiece::SentencePiece sentencepiece_trainer.h "sentencepiece::SentencePieceTrainer::Train(\"\").ok()"
                   sentencepiece sentencepiece_train)
 llmz_require("SentencePiece" "${SentencePiece_WORKS}" "-" "${SentencePiece_WHERE}" "libsentencepiece-dev")
 
