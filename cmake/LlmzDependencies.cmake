@@ -87,7 +87,8 @@ llmz_header_version(dnnl_version DNNL_VERSION_ ${DNNL_INCLUDE_DIR}/dnnl_version.
 llmz_require("oneDNN" "${DNNL_WORKS}" "${dnnl_version}" "${DNNL_WHERE}" "libdnnl-dev")
 
 # Ubuntu 24.04's sentencepiece.pc insists on protobuf's development package, which only static linking needs.
-llmz_find_by_hand(SentencePiece SentencePiece::SentencePiece sentencepiece_trainer.h "sentencepiece::SentencePieceTrainer::Train(\"\").ok()"
+llmz_find_by_hand(SentencePiece SentencePiece::SentencePiece sentencepiece_trainer.h
+                  "sentencepiece::SentencePieceTrainer::Train(\"\").ok()"
                   sentencepiece sentencepiece_train)
 llmz_require("SentencePiece" "${SentencePiece_WORKS}" "-" "${SentencePiece_WHERE}" "libsentencepiece-dev")
 
