@@ -32,13 +32,14 @@ class Pieces {
 };
 
 struct ForwardPieces {
-  float *k_t, *v, *q, *scores, *sum, *largest, *total;
+  float *k_t, *v, *q, *scores, *sum, *largest, *total, *total_lanes;
   int64_t used;
   ForwardPieces(float* base, int64_t keys, int64_t width) {
     Pieces pieces(base);
     for (float** p : {&k_t, &v}) *p = pieces.take(padded(keys, kTile) * width);
     for (float** p : {&q, &sum}) *p = pieces.take(kTile * width);
     for (float** p : {&largest, &total}) *p = pieces.take(kTile);
+    total_lanes = pieces.take(kTile * kTotalLanes);
     scores = pieces.take(kTile * kTile);
     used = pieces.used();
   }
@@ -66,12 +67,21 @@ struct HeadRows {
       : data(head_row<T>(t, b, first, h)), pitch(t.stride(1)), count(rows), width(t.dim(3)) {}
 };
 
+/// Rows lie a whole token apart, which the processor's own prefetching does not follow.
+template <class T>
+LLMZ_INLINE void prefetch_row(const HeadRows<T>& rows, int64_t r) {
+  constexpr int64_t kAhead = 16, kLine = 64 / sizeof(T);
+  if (r + kAhead >= rows.count) return;
+  for (int64_t c = 0; c < rows.width; c += kLine) __builtin_prefetch(rows.data + (r + kAhead) * rows.pitch + c);
+}
+
 /// to[padded count, padded width] = scale·from, zeros around it.
 template <class T>
 LLMZ_SIMD_CLONES void pack_rows(float* to, const HeadRows<T>& from, int64_t rows, int64_t width, float scale) {
   for (int64_t r = 0; r < rows; ++r) {
     float* row = to + r * width;
     const T* source = from.data + r * from.pitch;
+    prefetch_row(from, r);
     const int64_t filled = r < from.count ? from.width : 0;
     for (int64_t c = 0; c < filled; ++c) row[c] = scale * load(source + c);
     for (int64_t c = filled; c < width; ++c) row[c] = 0;
@@ -88,6 +98,7 @@ LLMZ_SIMD_CLONES void pack_columns(float* to, const HeadRows<T>& from, int64_t w
     }
     for (int64_t j = 0; j < columns; ++j) {
       const T* source = from.data + (first + j) * from.pitch;
+      prefetch_row(from, first + j);
       for (int64_t c = 0; c < from.width; ++c) to[c * kTile + j] = load(source + c);
     }
   }
@@ -98,6 +109,7 @@ template <class T>
 LLMZ_SIMD_CLONES void unpack_rows(const HeadRows<T>& to, const float* from, int64_t width, float scale,
                                   const float* divisors) {
   for (int64_t r = 0; r < to.count; ++r) {
+    prefetch_row(to, r);
     const float factor = divisors == nullptr ? scale : scale / divisors[r];
     for (int64_t c = 0; c < to.width; ++c) store(to.data + r * to.pitch + c, factor * from[r * width + c]);
   }
@@ -163,6 +175,7 @@ void forward_group(const Tensor& out, const Tensor& lse, const Tensor& q, const 
       tile.sum = space.sum;
       tile.largest = space.largest;
       tile.total = space.total;
+      tile.total_lanes = space.total_lanes;
       kernels.forward(tile);
       unpack_rows(HeadRows<T>(out, b, h, i * kTile, tile.rows), space.sum, g.width, 1.0f, space.total);
       float* log_sum = g.lse_row(lse, b, h, i);

@@ -56,7 +56,28 @@ LLMZ_INLINE void mask(float* row, int64_t begin, int64_t end) {
   for (int64_t j = begin; j < end; ++j) row[j] = -std::numeric_limits<float>::infinity();
 }
 
-/// The largest of x[0 … n) and `least`, n a multiple of kColumnStep.
+/// Joins W lanes, in quarters first: a short chain of dependent operations.
+template <int W, bool kLargest>
+LLMZ_INLINE float join_lanes(const float* lanes) {
+  using V = typename Vector<4>::Type;
+  V four = *reinterpret_cast<const V*>(lanes);
+  for (int i = 4; i < W; i += 4) {
+    const V next = *reinterpret_cast<const V*>(lanes + i);
+    if constexpr (kLargest) {
+      four = next > four ? next : four;
+    } else {
+      four += next;
+    }
+  }
+  if constexpr (kLargest) {
+    const float left = four[0] > four[1] ? four[0] : four[1], right = four[2] > four[3] ? four[2] : four[3];
+    return left > right ? left : right;
+  } else {
+    return (four[0] + four[1]) + (four[2] + four[3]);
+  }
+}
+
+/// The largest of x[0 … n) and `least`; n a multiple of kColumnStep.
 template <int W>
 LLMZ_INLINE float row_max(const float* x, int64_t n, float least) {
   using V = typename Vector<W>::Type;
@@ -65,56 +86,54 @@ LLMZ_INLINE float row_max(const float* x, int64_t n, float least) {
     const V next = *reinterpret_cast<const V*>(x + j);
     most = next > most ? next : most;
   }
-  for (int i = 0; i < W; ++i) least = most[i] > least ? most[i] : least;
-  return least;
-}
-
-template <int W>
-LLMZ_INLINE float row_sum(const float* x, int64_t n) {
-  using V = typename Vector<W>::Type;
-  V sums = *reinterpret_cast<const V*>(x);
-  for (int64_t j = W; j < n; j += W) sums += *reinterpret_cast<const V*>(x + j);
   float lanes[W];
-  *reinterpret_cast<V*>(lanes) = sums;
-  for (int half = W / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
+  *reinterpret_cast<V*>(lanes) = most;
+  const float top = join_lanes<W, true>(lanes);
+  return top > least ? top : least;
 }
 
-/// Turns a row of n > 0 scores into exp(score − largest) and brings what was summed before to the new largest.
+/// Turns the scores of a block of rows, n > 0 each, into exp(score − largest) and brings what was summed before to the
+/// new largest. Step by step over all rows: their chains of dependent operations overlap.
 template <int W>
-LLMZ_INLINE void softmax_row(float* row, int64_t n, float* sum, int64_t width, float& largest, float& total) {
-  const float top = row_max<W>(row, n, largest);
-  for (int64_t j = 0; j < n; ++j) row[j] = exp(row[j] - top);
-  if (top != largest) {
-    const float shrink = exp(largest - top);
-    for (int64_t c = 0; c < width; ++c) sum[c] *= shrink;
-    total *= shrink;
-    largest = top;
+LLMZ_INLINE void softmax_block(const ForwardTile& t, int64_t first_row, int64_t n) {
+  using V = typename Vector<W>::Type;
+  float top[kRowBlock];
+  for (int64_t r = 0; r < kRowBlock; ++r) {
+    top[r] = row_max<W>(t.scores + (first_row + r) * kTile, n, t.largest[first_row + r]);
   }
-  total += row_sum<W>(row, n);
+  for (int64_t r = 0; r < kRowBlock; ++r) {
+    const int64_t i = first_row + r;
+    float* row = t.scores + i * kTile;
+    for (int64_t j = 0; j < n; ++j) row[j] = exp(row[j] - top[r]);
+    const float shrink = exp(t.largest[i] - top[r]);
+    t.largest[i] = top[r];
+    for (int64_t c = 0; c < t.width; ++c) t.sum[i * t.width + c] *= shrink;
+    V* total = reinterpret_cast<V*>(t.total_lanes + i * kTotalLanes);
+    V added = *total * shrink;
+    for (int64_t j = 0; j < n; j += W) added += *reinterpret_cast<const V*>(row + j);
+    *total = added;
+  }
 }
 
 template <int W>
 LLMZ_INLINE void forward(const ForwardTile& t) {
-  for (int64_t i = 0; i < t.rows; ++i) {
-    t.largest[i] = -std::numeric_limits<float>::infinity();
-    t.total[i] = 0;
-  }
+  static_assert(W <= kTotalLanes);
+  for (int64_t i = 0; i < kTile; ++i) t.largest[i] = -std::numeric_limits<float>::infinity();
+  for (int64_t i = 0; i < kTile * kTotalLanes; ++i) t.total_lanes[i] = 0;
   for (int64_t i = 0; i < kTile * t.width; ++i) t.sum[i] = 0;
   const int64_t last_visible = t.visible + t.rows - 1;
   for (int64_t first = 0; first < last_visible; first += kTile) {
     const Window w{t.rows, t.visible, first};
     scores<W>(t.scores, t.q, t.k_t + first * t.width, t.width, w);
-    for (int64_t i = 0; i < round_up(t.rows, kRowBlock); ++i) {
-      float* row = t.scores + i * kTile;
-      const int64_t n = round_up(w.block_keys(i / kRowBlock * kRowBlock), kColumnStep);
-      mask(row, w.keys(i), n);
-      if (n > 0) softmax_row<W>(row, n, t.sum + i * t.width, t.width, t.largest[i], t.total[i]);
+    for (int64_t i = 0; i < t.rows; i += kRowBlock) {
+      const int64_t n = round_up(w.block_keys(i), kColumnStep);
+      if (n == 0) continue;
+      for (int64_t r = i; r < i + kRowBlock; ++r) mask(t.scores + r * kTile, w.keys(r), n);
+      softmax_block<W>(t, i, n);
     }
     add_over_keys<W>(t.sum, t.scores, t.v + first * t.width, t.width, w, true);
   }
+  for (int64_t i = 0; i < t.rows; ++i) t.total[i] = join_lanes<W, false>(t.total_lanes + i * kTotalLanes);
 }
 
 template <int W>

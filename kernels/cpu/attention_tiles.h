@@ -7,7 +7,8 @@
 
 namespace llmz::cpu {
 
-constexpr int64_t kTile = 64;  // queries, and keys, in a tile
+constexpr int64_t kTile = 64;        // queries, and keys, in a tile
+constexpr int64_t kTotalLanes = 16;  // parts in which a row's sum of exponentials is kept
 
 /// One tile of queries. Row i sees keys 0 … visible + i − 1.
 struct QueryTile {
@@ -19,11 +20,12 @@ struct QueryTile {
 };
 
 struct ForwardTile : QueryTile {
-  const float* v = nullptr;  // [keys, width]
-  float* scores = nullptr;   // [kTile, kTile], scratch
-  float* sum = nullptr;      // [kTile, width]: Σ exp(score − largest)·v
-  float* largest = nullptr;  // [kTile]: the row's largest score
-  float* total = nullptr;    // [kTile]: Σ exp(score − largest)
+  const float* v = nullptr;      // [keys, width]
+  float* scores = nullptr;       // [kTile, kTile], scratch
+  float* total_lanes = nullptr;  // [kTile, kTotalLanes], scratch
+  float* sum = nullptr;          // [kTile, width]: Σ exp(score − largest)·v
+  float* largest = nullptr;      // [kTile]: the row's largest score
+  float* total = nullptr;        // [kTile]: Σ exp(score − largest)
 };
 
 struct BackwardTile : QueryTile {
