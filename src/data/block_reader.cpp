@@ -12,8 +12,6 @@
 namespace llmz::data {
 namespace {
 
-constexpr size_t kBlockBytes = size_t{1} << 20;
-constexpr size_t kPieceBytes = size_t{1} << 20;
 constexpr size_t kReadBytes = size_t{1} << 18;
 constexpr size_t kJsonLineBytes = size_t{256} << 20;
 
@@ -181,7 +179,7 @@ std::optional<TextBlock> BlockReader::next() {
 
 void BlockReader::read_json_block(TextBlock& block) {
   std::string_view line;
-  while (block.bytes.size() < kBlockBytes) {
+  while (block.bytes.size() < kPieceBytes) {
     if (!read_line(line, kJsonLineBytes)) return close_file();
     ++line_number_;
     check(line.size() < kJsonLineBytes, "{}, line {}: longer than {} MB; is this JSON with one object a line?",
@@ -210,7 +208,7 @@ void BlockReader::read_plain_block(TextBlock& block) {
   block.bytes = std::exchange(carried_, {});
   piece_begin_ = 0;
   std::string_view line;
-  while (piece_begin_ < kBlockBytes) {
+  while (piece_begin_ < kPieceBytes) {
     // Lines matter only where they can end a document; one longer than kReadBytes comes in parts.
     if (!(whole_files() ? read_any(line) : read_line(line, kReadBytes))) {
       end_document(block);

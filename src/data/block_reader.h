@@ -12,6 +12,9 @@
 
 namespace llmz::data {
 
+/// Longest text that is tokenized at once; also about the text of a block.
+constexpr size_t kPieceBytes = size_t{256} << 10;
+
 /// A stretch of a block that goes to the tokenizer as one: a document, a part of a long one, or a raw JSON line.
 struct TextPiece {
   size_t begin = 0, length = 0;  ///< in TextBlock::bytes
@@ -20,7 +23,7 @@ struct TextPiece {
   uint64_t line = 0;  ///< of a JSON line in its file, from 1
 };
 
-/// About 1 MB of text of one file: the unit of work of a thread.
+/// About kPieceBytes of text of one file: the unit of work of a thread.
 struct TextBlock {
   size_t file = 0;  ///< index into BlockReader::files()
   std::string bytes;

@@ -18,8 +18,6 @@ namespace llmz::data {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr size_t kEncodeBytes = size_t{1} << 20;  // text given to the tokenizer at a time
-
 /// The ids of one block, and where its pieces end in them.
 struct EncodedBlock {
   struct Piece {
@@ -40,7 +38,7 @@ EncodedBlock encode_block(const Tokenizer& tokenizer, const TextFile& file, cons
     if (text.empty() && piece.starts_document) continue;
     if (piece.starts_document && tokenizer.bos()) out.ids.push_back(*tokenizer.bos());
     for (std::string_view rest = text; !rest.empty();) {
-      const size_t part = rest.size() <= kEncodeBytes ? rest.size() : find_cut(rest, kEncodeBytes);
+      const size_t part = rest.size() <= kPieceBytes ? rest.size() : find_cut(rest, kPieceBytes);
       tokenizer.encode(rest.substr(0, part), out.ids);
       rest.remove_prefix(part);
     }
@@ -227,6 +225,11 @@ Manifest prepare(const PrepareOptions& options, const Tokenizer& tokenizer) {
     }
     throw;
   }
+}
+
+TextReader training_text(const PrepareOptions& options) {
+  Inputs inputs = find_inputs(options);
+  return TextReader(std::move(inputs.files), options.text, inputs.split);
 }
 
 }  // namespace llmz::data

@@ -119,10 +119,13 @@ void ShardReader::read(int64_t first, std::span<int32_t> out, int64_t id_bound) 
       file_->read_at(to, part * 4, at);
     }
     for (size_t i = 0; i < part; ++i) {
-      check(to[i] >= 0 && to[i] < bound, "{}: id {} at position {} is outside the vocabulary of {}", path_.string(),
-            to[i], first + done + static_cast<int64_t>(i), bound);
+      if (to[i] < 0 || to[i] >= bound) refuse_id(to[i], first + done + static_cast<int64_t>(i), bound);
     }
   }
+}
+
+void ShardReader::refuse_id(int32_t id, int64_t position, int64_t bound) const {
+  fail("{}: id {} at position {} is outside the vocabulary of {}", path_.string(), id, position, bound);
 }
 
 void ShardReader::verify() const {

@@ -67,9 +67,7 @@ void ShardWriter::append(std::span<const int32_t> ids, uint64_t text_bytes) {
     const size_t at = buffer_.size();
     buffer_.resize(at + part * width);
     for (size_t i = 0; i < part; ++i) {
-      check(ids[i] >= 0 && ids[i] < header_.vocab_size,
-            "{}: id {} at position {} is outside the vocabulary of {}; tokenizer and vocabulary size disagree",
-            path_.string(), ids[i], header_.tokens + static_cast<int64_t>(i), header_.vocab_size);
+      if (ids[i] < 0 || ids[i] >= header_.vocab_size) refuse_id(ids[i], header_.tokens + static_cast<int64_t>(i));
       std::memcpy(buffer_.data() + at + i * width, &ids[i], width);  // little-endian: the low bytes come first
     }
     header_.tokens += static_cast<int64_t>(part);
@@ -77,6 +75,11 @@ void ShardWriter::append(std::span<const int32_t> ids, uint64_t text_bytes) {
     if (buffer_.size() + width > kBufferBytes) flush();
   }
   header_.text_bytes += text_bytes;
+}
+
+void ShardWriter::refuse_id(int32_t id, int64_t position) const {
+  fail("{}: id {} at position {} is outside the vocabulary of {}; tokenizer and vocabulary size disagree",
+       path_.string(), id, position, header_.vocab_size);
 }
 
 void ShardWriter::flush() {

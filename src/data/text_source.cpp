@@ -111,19 +111,25 @@ struct TextReader::State {
 };
 
 TextReader::TextReader(std::vector<TextFile> files, TextOptions options)
-    : state_(new State{BlockReader(std::move(files), options, SplitOptions{}), std::move(options), {}, 0}) {}
+    : TextReader(std::move(files), std::move(options), SplitOptions{}) {}
+TextReader::TextReader(std::vector<TextFile> files, TextOptions options, const SplitOptions& split)
+    : state_(new State{BlockReader(std::move(files), options, split), std::move(options), {}, 0}) {}
 TextReader::TextReader(TextReader&&) noexcept = default;
 TextReader::~TextReader() = default;
 
 bool TextReader::next(std::string& text) {
   State& s = *state_;
-  while (!s.block || s.next_piece == s.block->pieces.size()) {
-    s.block = s.reader.next();
-    s.next_piece = 0;
-    if (!s.block) return false;
+  while (true) {
+    while (!s.block || s.next_piece == s.block->pieces.size()) {
+      s.block = s.reader.next();
+      s.next_piece = 0;
+      if (!s.block) return false;
+    }
+    const TextPiece& piece = s.block->pieces[s.next_piece++];
+    if (piece.validation) continue;
+    text = piece_text(s.reader.files()[s.block->file], *s.block, piece, s.options.text_field);
+    return true;
   }
-  text = piece_text(s.reader.files()[s.block->file], *s.block, s.block->pieces[s.next_piece++], s.options.text_field);
-  return true;
 }
 
 }  // namespace llmz::data

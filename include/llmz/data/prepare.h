@@ -30,10 +30,10 @@ struct PrepareOptions {
   /// `validation_inputs` are given; 0: no validation.
   double validation_fraction = 0.01;
   uint64_t seed = 0;
-  int64_t shard_tokens = 100'000'000;  ///< a shard ends with the document (or 1 MB piece of one) that reaches this
+  int64_t shard_tokens = 100'000'000;  ///< a shard ends with the document (or 256 KB piece of one) that reaches this
   int threads = 0;                     ///< 0: one for each processor. The output does not depend on it.
   bool overwrite = false;              ///< else a finished dataset in `out` is an Error
-  std::function<void(const PrepareProgress&)> progress;  ///< called on the calling thread, about once for each MB
+  std::function<void(const PrepareProgress&)> progress;  ///< called on the calling thread, about four times for each MB
 };
 
 /// Tokenizes a corpus into `out`: train_000000.llmz ..., val_000000.llmz ..., the tokenizer's files and, last,
@@ -43,5 +43,8 @@ struct PrepareOptions {
 /// Throws Error for inputs that name nothing, unreadable or malformed text (with file and line), an empty corpus, an
 /// empty validation share, a full disk; the shards of the failed run are then removed.
 Manifest prepare(const PrepareOptions& options, const Tokenizer& tokenizer);
+
+/// The text that `prepare` would put on the training side: what a tokenizer may be trained on.
+TextReader training_text(const PrepareOptions& options);
 
 }  // namespace llmz::data

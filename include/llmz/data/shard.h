@@ -53,6 +53,7 @@ class ShardReader {
 
  private:
   ShardReader(std::filesystem::path path, std::unique_ptr<PosixFile> file, ShardHeader header);
+  [[noreturn]] void refuse_id(int32_t id, int64_t position, int64_t bound) const;
   std::filesystem::path path_;
   std::unique_ptr<PosixFile> file_;
   ShardHeader header_;
@@ -77,6 +78,7 @@ class ShardWriter {
 
  private:
   void flush();
+  [[noreturn]] void refuse_id(int32_t id, int64_t position) const;
   std::filesystem::path path_;
   std::unique_ptr<PosixFile> file_;  // null once finished or moved from
   ShardHeader header_;

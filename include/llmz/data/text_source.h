@@ -38,12 +38,15 @@ struct TextOptions {
 };
 
 class BlockReader;
+struct SplitOptions;
 
-/// The text of files, one document or piece of a long document (about 1 MB) at a time; for tokenizer training. `next`
+/// The text of files, one document or piece of a long document (256 KB) at a time; for tokenizer training. `next`
 /// fits `SentencePieceTraining::text`.
 class TextReader {
  public:
   TextReader(std::vector<TextFile> files, TextOptions options);
+  /// Leaves out what `split` takes for validation.
+  TextReader(std::vector<TextFile> files, TextOptions options, const SplitOptions& split);
   TextReader(TextReader&&) noexcept;
   ~TextReader();
   /// Replaces `text`; false at the end. Throws Error naming file and line for what cannot be read.
