@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <iterator>
 #include <new>
 
 #include "llmz/core/error.h"
@@ -21,7 +23,8 @@ int run(int argc, char** argv) {
   using namespace llmz::cli;
   const Command commands[] = {add_data(app),     add_train(app), add_eval(app),
                               add_generate(app), add_plan(app),  add_grads(app)};
-  if (argc > 1 && argv[1][0] != '-' && app.get_subcommand_no_throw(argv[1]) == nullptr) {
+  const auto is_named = [&](const Command& c) { return c.parser->get_name() == argv[1]; };
+  if (argc > 1 && argv[1][0] != '-' && std::none_of(std::begin(commands), std::end(commands), is_named)) {
     llmz::fail("there is no command '{}'; `llmz --help` lists them", argv[1]);
   }
   try {
