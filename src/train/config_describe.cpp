@@ -30,11 +30,14 @@ std::string last_part(const std::string& path) { return path.substr(path.rfind('
 
 /// Distance between two keys: as they stand, or by their last parts where the right name stands in the wrong object.
 size_t key_distance(const std::string& a, const std::string& b) {
-  return std::min(edit_distance(a, b), edit_distance(last_part(a), last_part(b)) + 1);
+  return std::min(edit_distance(a, b), edit_distance(last_part(a), last_part(b)) + 2);
 }
 
-/// Whole numbers without a point or exponent, others as short as they can be.
-std::string number_text(double x) { return x == std::floor(x) ? fmt::format("{:.0f}", x) : fmt::format("{}", x); }
+/// Whole numbers in full up to ten digits; beyond, and for others, as short as they can be.
+std::string number_text(double x) {
+  if (x == std::floor(x) && std::abs(x) < 1e10) return fmt::format("{:.0f}", x);
+  return fmt::format("{}", x);
+}
 
 /// Keys and the objects that hold them.
 std::vector<std::string> known_paths() {
@@ -101,7 +104,7 @@ std::string nearest(const std::string& name, const std::vector<std::string>& kno
 std::string unknown_key(const std::string& path) {
   std::string text = fmt::format("unknown key \"{}\"; did you mean \"{}\"?", path, nearest(path, known_paths()));
   const size_t dot = path.rfind('.');
-  const std::vector<std::string> siblings = dot == std::string::npos ? keys_of("") : keys_of(path.substr(0, dot));
+  const std::vector<std::string> siblings = keys_of(path.substr(0, dot == std::string::npos ? 0 : dot));
   if (!siblings.empty()) text += fmt::format(" Keys of \"{}\": {}", path.substr(0, dot), fmt::join(siblings, ", "));
   return text;
 }

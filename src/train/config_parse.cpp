@@ -1,6 +1,9 @@
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <set>
+#include <utility>
 
 #include "config_schema.h"
 #include "config_text.h"
@@ -98,22 +101,7 @@ class Reader {
   /// `folder`: where the configuration lies; model names are looked up beside it.
   Reader(RunConfig& config, fs::path folder) : config_(config), folder_(std::move(folder)) {}
 
-  /// Takes over `value`, which stands at `path` in `text`.
-  void apply(const ConfigText& text, const std::string& path, const Json& value) {
-    if (const Key* key = find_key(path)) {
-      std::visit(Assign(*key, value, text.where(path)), key->slot(config_));
-    } else if (path == "model") {
-      apply_model(text, value);
-    } else if (path == "model.base") {
-      check(value.is_string(), "{}: \"model.base\" must be the name of a model, not {}", text.where(path),
-            shown(value));
-      load_model(value.get<std::string>(), text.where(path));
-    } else if (path.empty() || is_section(path)) {
-      apply_members(text, path, value);
-    } else {
-      fail("{}: {}", text.where(path), unknown_key(path));
-    }
-  }
+  void apply_file(const ConfigText& text) { apply_members(text, "", text.root); }
 
   void apply_override(const std::string& argument) {
     const size_t equals = argument.find('=');
@@ -125,6 +113,23 @@ class Reader {
   }
 
  private:
+  /// Takes over `value`, which stands at `path` in `text`.
+  void apply(const ConfigText& text, const std::string& path, const Json& value) {
+    if (const Key* key = find_key(path)) {
+      std::visit(Assign(*key, value, text.where(path)), key->slot(config_));
+    } else if (path == "model") {
+      apply_model(text, value);
+    } else if (path == "model.base") {
+      check(value.is_string(), "{}: \"model.base\" must be the name of a model, not {}", text.where(path),
+            shown(value));
+      load_model(value.get<std::string>(), text.where(path));
+    } else if (is_section(path)) {
+      apply_members(text, path, value);
+    } else {
+      fail("{}: {}", text.where(path), unknown_key(path));
+    }
+  }
+
   void apply_members(const ConfigText& text, const std::string& path, const Json& object) {
     check(object.is_object(), "{}: {} must be an object {{...}}, not {}", text.where(path),
           path.empty() ? "the configuration" : "\"" + path + "\"", shown(object));
@@ -183,13 +188,14 @@ class Reader {
     const Key* key = find_key(path);
     const bool is_text = key && std::holds_alternative<std::string*>(key->slot(scratch));
     const bool is_list = key && std::holds_alternative<std::vector<std::string>*>(key->slot(scratch));
-    if (parsed.is_object()) return parse_config_text(value, source, path);  // again, for its duplicate keys
+    if (parsed.is_object()) text = parse_config_text(value, source, path);  // again, for its duplicate keys
+    text.lines.clear();
     if (is_list && !parsed.is_array()) {
       text.root = split(value);
-    } else if (!parsed.is_discarded() && (!is_text || parsed.is_string())) {
+    } else if (!parsed.is_discarded() && !parsed.is_object() && (!is_text || parsed.is_string())) {
       text.root = parsed;
     }
-    check(is_utf8(text.root), "{}: is not valid UTF-8", path);
+    check(is_utf8(text.root), "--set {}: the value is not valid UTF-8", path);
     return text;
   }
 
@@ -219,7 +225,7 @@ class Reader {
 RunConfig read_config(const ConfigText& text, const std::vector<std::string>& overrides) {
   RunConfig config;
   Reader reader(config, fs::path(text.source).parent_path());
-  reader.apply(text, "", text.root);
+  reader.apply_file(text);
   for (const std::string& argument : overrides) reader.apply_override(argument);
   try {
     validate(config);

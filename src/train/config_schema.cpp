@@ -151,7 +151,7 @@ Keys train_keys() {
        "where to compute; auto = the best there is",
        {},
        {"auto", "cpu"}},
-      {"train.seed", train_key<&TrainConfig::seed>, "of initial weights and data order"},
+      {"train.seed", train_key<&TrainConfig::seed>, "of initial weights and data order", at_least(0)},
       {"train.steps", train_key<&TrainConfig::steps>, "optimizer steps", between(1, kMaxSteps)},
       {"train.sequence", train_key<&TrainConfig::sequence>, "tokens in a window; at most `model.context`",
        between(1, 1 << 24)},

@@ -18,6 +18,12 @@ void check_batches(const RunConfig& c) {
   check(t.micro_batch <= std::numeric_limits<int32_t>::max() / t.sequence,
         "train.micro_batch = {} times train.sequence = {} is more tokens than one pass can count; make either smaller",
         t.micro_batch, t.sequence);
+  const double tokens =
+      static_cast<double>(t.steps) * static_cast<double>(t.global_batch) * static_cast<double>(t.sequence);
+  check(
+      tokens < 0x1p63,
+      "train.steps = {} times train.global_batch = {} times train.sequence = {} is more tokens than 64 bits can count",
+      t.steps, t.global_batch, t.sequence);
 }
 
 void check_schedule(const RunConfig& c) {

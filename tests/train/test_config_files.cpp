@@ -1,5 +1,8 @@
+#include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <sstream>
 
 #include "catch.h"
@@ -17,7 +20,7 @@ const fs::path kConfigs = fs::path(LLMZ_SOURCE_DIR) / "configs";
 /// A folder that is gone when the test is over.
 class Folder {
  public:
-  Folder() : path_(fs::temp_directory_path() / ("llmz-config-" + std::to_string(std::rand()))) {
+  Folder() : path_(fs::temp_directory_path() / ("llmz-config-" + std::to_string(std::random_device{}()))) {
     fs::remove_all(path_);
     fs::create_directories(path_ / "models");
   }
