@@ -163,6 +163,18 @@ TEST_CASE("named validation texts are validation as a whole and left out of trai
   CHECK(contains(error_of([&] { p.run(); }), "nothing is left to train on"));
 }
 
+TEST_CASE("a tokenizer is trained on the training side alone") {
+  Preparation p;
+  p.options.validation_fraction = 0.2;
+  p.input("a.txt.zst", zstd(lines(900'000, 10)));
+  p.input("b.jsonl", json_documents(40, "document "));
+  p.run();
+  std::string seen;
+  TextReader reader = training_text(p.options);
+  for (std::string text; reader.next(text);) seen += text;
+  CHECK((seen == p.text("train")));
+}
+
 TEST_CASE("shards end with the document that fills them; their facts add up to the manifest's") {
   Preparation p;
   p.options.validation_fraction = 0;
