@@ -52,6 +52,16 @@ inline void require_same_for_any_threads(const std::function<HostTensor()>& body
   omp_set_num_threads(before);
 }
 
+/// The same elements as `t`, moved to an address that is `bytes` past a cache line's start. `store` keeps them.
+inline Tensor at_address(HostTensor& t, size_t bytes, std::vector<std::byte>& store) {
+  const Tensor from = t.tensor();
+  store.assign(from.bytes() + 2 * 64, std::byte{0});
+  const size_t past = reinterpret_cast<uintptr_t>(store.data()) % 64;
+  Tensor moved(store.data() + (64 - past) + bytes, from.dtype, from.shape);
+  std::memcpy(moved.data, from.data, from.bytes());
+  return moved;
+}
+
 /// Requires that the op throws an Error whose one line holds all of `words`.
 inline void require_error(const std::function<void(Exec&)>& body, std::initializer_list<std::string_view> words) {
   std::string message;

@@ -228,6 +228,28 @@ TEST_CASE("norm forward without xhat gives the same output where xhat is not rou
   }
 }
 
+TEST_CASE("norm forward does not depend on the buffers' addresses", "[norm]") {
+  for (bool layer : {false, true}) {
+    Norm aligned(layer, kMixes[0], {7, 1031});
+    aligned.forward();
+    for (size_t bytes = 0; bytes < 64; bytes += sizeof(float)) {
+      std::vector<std::byte> x_store, gain_store;
+      Norm moved(layer, kMixes[0], {7, 1031});
+      const Tensor x = at_address(moved.x, bytes, x_store), gain = at_address(moved.gain, 60 - bytes, gain_store);
+      run_op([&](Exec& e) {
+        if (layer) {
+          ops::layernorm_forward(e, moved.out.tensor(), moved.xhat.tensor(), moved.rstd.tensor(), x, gain,
+                                 moved.bias.tensor(), kEps);
+        } else {
+          ops::rmsnorm_forward(e, moved.out.tensor(), moved.xhat.tensor(), moved.rstd.tensor(), x, gain, kEps);
+        }
+      });
+      CHECK(moved.out.same_bits(aligned.out));
+      CHECK(moved.rstd.same_bits(aligned.rstd));
+    }
+  }
+}
+
 TEST_CASE("norm gradients do not depend on the number of threads", "[norm]") {
   const auto gradient = [](bool of_gain) {
     Norm n(true, kMixes[0], {333, 65});

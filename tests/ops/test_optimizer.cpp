@@ -146,6 +146,17 @@ TEST_CASE("sum_of_squares has the same bits for any number of threads", "[optimi
   });
 }
 
+TEST_CASE("sum_of_squares does not depend on the buffer's address", "[optimizer]") {
+  HostTensor x = HostTensor::random(DType::f32, {5003}, 1);
+  const double want = sum_of_squares(x);
+  for (size_t bytes = 0; bytes < 64; bytes += sizeof(float)) {
+    std::vector<std::byte> store;
+    HostTensor total(DType::f32, {1});
+    run_op([&, moved = at_address(x, bytes, store)](Exec& e) { ops::sum_of_squares(e, total.tensor(), moved); });
+    CHECK(total.get(0) == want);
+  }
+}
+
 TEST_CASE("sum_of_squares lets NaN and infinity through", "[optimizer]") {
   for (DType type : {DType::f32, DType::bf16, DType::f64}) {
     for (int64_t at : {int64_t{0}, int64_t{70000}, int64_t{150000}}) {
