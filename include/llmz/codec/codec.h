@@ -14,8 +14,8 @@ namespace llmz::codec {
 /// Writes a tensor again from what its producer keeps; the very operation that made it, so the bits are the same.
 using Rebuild = std::function<void(Exec&, Tensor into)>;
 
-/// What a linear layer keeps of its input x [T,n] between forward and backward, and how a weight gradient comes from it.
-/// One object a layer; it holds the code of one micro-batch at a time: `keep`, then `weight_grad` and `drop`.
+/// What a linear layer keeps of its input x [T,n] between forward and backward, and how a weight gradient comes from
+/// it. One object a layer; it holds the code of one micro-batch at a time: `keep`, then `weight_grad` and `drop`.
 class Codec {
  public:
   virtual ~Codec() = default;
