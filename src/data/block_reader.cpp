@@ -41,8 +41,11 @@ size_t find_cut(std::string_view text, size_t limit) {
   for (size_t c = limit; c >= 2; --c) {
     if (text[c - 1] == '\n' && !is_space(text[c - 2]) && !is_space(text[c])) return c;
   }
-  for (size_t c = limit; c >= 1; --c) {
-    if (is_space(text[c]) && !is_space(text[c - 1])) return c;
+  for (const bool at_line_end : {true, false}) {
+    for (size_t c = limit; c >= 1; --c) {
+      const bool wanted = at_line_end ? text[c] == '\n' || text[c] == '\r' : is_space(text[c]);
+      if (wanted && !is_space(text[c - 1])) return c;
+    }
   }
   size_t cut = limit;
   while (cut > 1 && limit - cut < 3 && (static_cast<unsigned char>(text[cut]) & 0xc0) == 0x80) --cut;

@@ -106,7 +106,8 @@ std::string piece_text(const TextFile& file, const TextBlock& block, const TextP
                        std::string_view json_field);
 
 /// Where to divide a long text: at most `limit` bytes from its start (0 < limit < text.size()). Best after a line end
-/// between two non-spaces, else before a space that follows a non-space, else between two UTF-8 characters.
+/// between two non-spaces, else before a line end (a space) that follows a non-space, else between two UTF-8
+/// characters.
 size_t find_cut(std::string_view text, size_t limit);
 
 }  // namespace llmz::data

@@ -212,7 +212,8 @@ Manifest write_dataset(const PrepareOptions& options, const Tokenizer& tokenizer
 
 Manifest prepare(const PrepareOptions& options, const Tokenizer& tokenizer) {
   check(options.shard_tokens > 0, "a shard must hold at least one token, got {}", options.shard_tokens);
-  check(options.threads >= 0, "the number of threads must not be negative, got {}", options.threads);
+  check(options.threads >= 0 && options.threads <= 1024, "the number of threads must be from 0 to 1024, got {}",
+        options.threads);
   Inputs inputs = find_inputs(options);
   make_ready(options);
   try {

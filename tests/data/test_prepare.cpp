@@ -163,6 +163,27 @@ TEST_CASE("named validation texts are validation as a whole and left out of trai
   CHECK(contains(error_of([&] { p.run(); }), "nothing is left to train on"));
 }
 
+TEST_CASE("cutting a long text into pieces does not change GPT-2's ids") {
+  const std::filesystem::path shared = LLMZ_SOURCE_DIR "/../shared/data";
+  if (!std::filesystem::exists(shared / "gpt2_vocab.bpe") || !std::filesystem::exists(shared / "tinyshakespeare.txt")) {
+    WARN("skipped: GPT-2's vocabulary or the text is not there");
+    return;
+  }
+  Preparation p;
+  p.tokenizer = load_tokenizer(shared / "gpt2_vocab.bpe");
+  p.options.validation_fraction = 0;
+  std::string text = read_file(shared / "tinyshakespeare.txt");  // pieces end after line ends
+  for (size_t at = 0; at < text.size() / 2; ++at) {
+    if (text[at] == '\n') text.insert(at++, "\r");  // in this half, before them
+  }
+  p.input("a.txt", text);
+  p.run();
+  std::vector<int32_t> whole;
+  p.tokenizer->encode(text, whole);
+  whole.push_back(*p.tokenizer->eos());
+  CHECK((p.ids("train") == whole));
+}
+
 TEST_CASE("a tokenizer is trained on the training side alone") {
   Preparation p;
   p.options.validation_fraction = 0.2;

@@ -201,9 +201,10 @@ TEST_CASE("JSON lines: one document a line, found faults named with file and lin
 }
 
 TEST_CASE("long texts are cut where a tokenizer would cut them too") {
-  CHECK(find_cut("one\ntwo\nthree", 9) == 8);         // after a line end
-  CHECK(find_cut("one\ntwo\n  three", 9) == 4);       // not before an indented line
-  CHECK(find_cut("one two\n\nthree", 9) == 7);        // before a run of line ends, not inside
+  CHECK(find_cut("one\ntwo\nthree", 9) == 8);    // after a line end
+  CHECK(find_cut("one\ntwo\n  three", 9) == 4);  // not before an indented line
+  CHECK(find_cut("one two\n\nthree", 9) == 7);   // before a run of line ends, not inside
+  CHECK(find_cut("one\r\ntwo three", 9) == 3);
   CHECK(find_cut("one two three", 9) == 7);           // before a space
   CHECK(find_cut("ab\xc3\xa9\xe2\x82\xac", 3) == 2);  // between characters
   CHECK(find_cut("ab\xc3\xa9\xe2\x82\xac", 6) == 4);
