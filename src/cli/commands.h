@@ -20,6 +20,11 @@ Command add_eval(CLI::App& app);
 Command add_generate(CLI::App& app);
 Command add_plan(CLI::App& app);
 Command add_grads(CLI::App& app);
+Command add_data(CLI::App& app);
+
+/// Subcommands of `data`.
+Command add_data_prepare(CLI::App& data);
+Command add_data_inspect(CLI::App& data);
 
 /// `--set a.b=value`, as often as wanted.
 void add_set_option(CLI::App& parser, std::vector<std::string>& overrides);
