@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/twins.h"
 

@@ -1,6 +1,8 @@
 #include "llmz/ops/embedding.h"
 
 #include <algorithm>
+#include <array>
+#include <string_view>
 
 #include "kernels/cpu/twins.h"
 #include "src/ops/dispatch.h"
