@@ -172,12 +172,14 @@ __attribute__((target("avx512f"))) void backward_avx512(const BackwardTile& t) {
 
 }  // namespace
 
-AttentionTiles attention_tiles() {
+AttentionTiles attention_tiles([[maybe_unused]] int widest) {
 #ifdef __x86_64__
-  if (__builtin_cpu_supports("avx512f")) return {forward_avx512, backward_avx512};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {forward_avx2, backward_avx2};
+  if (widest >= 16 && __builtin_cpu_supports("avx512f")) return {forward_avx512, backward_avx512, 16};
+  if (widest >= 8 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    return {forward_avx2, backward_avx2, 8};
+  }
 #endif
-  return {forward_base, backward_base};
+  return {forward_base, backward_base, 4};
 }
 
 }  // namespace llmz::cpu

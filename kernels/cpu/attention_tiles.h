@@ -41,11 +41,13 @@ struct BackwardTile : QueryTile {
   float* dv = nullptr;           // [keys, width], added to
 };
 
-/// The routines for the best instruction set of this processor.
+/// The routines for one instruction set, and its vector width in floats.
 struct AttentionTiles {
   void (*forward)(const ForwardTile&);
   void (*backward)(const BackwardTile&);
+  int vector_width;
 };
-AttentionTiles attention_tiles();
+/// The widest that this processor has, up to `widest` floats.
+AttentionTiles attention_tiles(int widest = 16);
 
 }  // namespace llmz::cpu

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "fixture.h"
+#include "kernels/cpu/attention_tiles.h"
 #include "reference.h"
 
 using namespace llmz;
@@ -245,6 +246,49 @@ TEST_CASE("attention gives the same bits again") {
       CHECK(again.dk.same_bits(first.dk));
       CHECK(again.dv.same_bits(first.dv));
     }
+  }
+}
+
+TEST_CASE("attention's tiles give the same for every instruction set this processor has") {
+  using namespace llmz::cpu;
+  constexpr int64_t kWidth = 48, kKeys = 3 * kTile, kRows = 61;
+  const auto random = [](int64_t n, unsigned seed) {
+    const Values v = HostTensor::random(DType::f32, {n}, seed, 0.5).values();
+    return std::vector<float>(v.begin(), v.end());
+  };
+  const auto q = random(kTile * kWidth, 1), dout = random(kTile * kWidth, 2), k_t = random(kKeys * kWidth, 3),
+             rows = random(kKeys * kWidth, 4), delta = random(kTile, 5);
+  const std::vector<float> lse(kTile, 5.5f);
+  struct Result {
+    std::vector<float> sum = std::vector<float>(kTile * kWidth), dq = sum, dk = std::vector<float>(kKeys * kWidth),
+                       dv = dk, total = std::vector<float>(kTile);
+  };
+  const auto run = [&](const AttentionTiles& tiles) {
+    Result r;
+    std::vector<float> largest(kTile), p(kTile * kTile), ds(kTile * kTile), lanes(kTile * kTotalLanes);
+    const QueryTile tile{kRows, kKeys - kRows, kWidth, q.data(), k_t.data()};
+    ForwardTile f{tile, rows.data(), p.data(), lanes.data(), r.sum.data(), largest.data(), r.total.data()};
+    tiles.forward(f);
+    BackwardTile b{tile,     rows.data(), k_t.data(),  dout.data(), lse.data(), delta.data(),
+                   p.data(), ds.data(),   r.dq.data(), r.dk.data(), r.dv.data()};
+    tiles.backward(b);
+    return r;
+  };
+  const Result narrow = run(attention_tiles(4));
+  for (int widest : {8, 16}) {
+    const AttentionTiles tiles = attention_tiles(widest);
+    if (tiles.vector_width != widest) continue;
+    const Result wide = run(tiles);
+    const auto compare_arrays = [&](const std::vector<float>& a, const std::vector<float>& b, size_t n) {
+      // The same sums in another order. A score's 48 terms (Σ|q·k| < 20) leave √48·20 roundings in the exponent.
+      const double tolerance = 140 * rounding(DType::f32) * largest(Values(b.begin(), b.end()));
+      for (size_t i = 0; i < n; ++i) REQUIRE(std::fabs(a[i] - b[i]) <= tolerance);
+    };
+    compare_arrays(wide.sum, narrow.sum, kRows * kWidth);
+    compare_arrays(wide.total, narrow.total, kRows);
+    compare_arrays(wide.dq, narrow.dq, kRows * kWidth);
+    compare_arrays(wide.dk, narrow.dk, kKeys * kWidth);
+    compare_arrays(wide.dv, narrow.dv, kKeys * kWidth);
   }
 }
 
