@@ -6,6 +6,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "config_schema.h"
+#include "config_text.h"
 
 namespace llmz::train {
 namespace {
@@ -38,6 +39,9 @@ std::string number_text(double x) {
   if (x == std::floor(x) && std::abs(x) < 1e10) return fmt::format("{:.0f}", x);
   return fmt::format("{}", x);
 }
+
+/// In quotes, line ends and the like escaped, so that an error stays one line.
+std::string quoted(const std::string& text) { return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 /// Keys and the objects that hold them.
 std::vector<std::string> known_paths() {
@@ -102,7 +106,7 @@ std::string nearest(const std::string& name, const std::vector<std::string>& kno
 }
 
 std::string unknown_key(const std::string& path) {
-  std::string text = fmt::format("unknown key \"{}\"; did you mean \"{}\"?", path, nearest(path, known_paths()));
+  std::string text = fmt::format("unknown key {}; did you mean \"{}\"?", quoted(path), nearest(path, known_paths()));
   const size_t dot = path.rfind('.');
   const std::vector<std::string> siblings = keys_of(path.substr(0, dot == std::string::npos ? 0 : dot));
   if (!siblings.empty()) text += fmt::format(" Keys of \"{}\": {}", path.substr(0, dot), fmt::join(siblings, ", "));

@@ -190,6 +190,7 @@ TEST_CASE("an unknown key is an error with its line and the nearest known key") 
   CHECK_ERROR(parse("{\"optimizer\": {\"base\": \"x\"}}"), "unknown key \"optimizer.base\"");
   CHECK_ERROR(parse("{\"train.steps\": 10}"), "run.json:1", "\"train.steps\"", "dot", "nested");
   CHECK_ERROR(parse("{\"\": 10}"), "unknown key \"\"");
+  CHECK_ERROR(parse("{\"two\\nlines\": 10}"), "unknown key \"two\\nlines\"");
 }
 
 TEST_CASE("a key that stands twice is an error with both lines") {
