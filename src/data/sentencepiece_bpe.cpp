@@ -25,10 +25,9 @@ bool spaces_lead(std::string_view piece) {
 /// -1 unless `text` is <0x00> ... <0xFF>.
 int byte_of(const std::string& text) {
   if (text.size() != 6 || !text.starts_with("<0x") || text.back() != '>') return -1;
-  size_t used = 0;
   const std::string digits = text.substr(3, 2);
   if (digits.find_first_not_of("0123456789ABCDEF") != std::string::npos) return -1;
-  return std::stoi(digits, &used, 16);
+  return std::stoi(digits, nullptr, 16);
 }
 
 /// The conditions under which words may be merged one by one, from characters that are pieces themselves.

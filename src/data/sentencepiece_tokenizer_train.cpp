@@ -37,7 +37,7 @@ class LineSample {
     while (line.size() > kMaxLine) {
       const size_t cut = cut_before(line, kMaxLine);
       add_part(line.substr(0, cut));
-      line.remove_prefix(cut);
+      line.remove_prefix(line[cut] == ' ' ? cut + 1 : cut);  // every part is given a leading space anyway
     }
     if (!line.empty()) add_part(line);
   }

@@ -52,7 +52,7 @@ class Tokenizer {
 };
 
 /// Opens the tokenizer at `where`, which is one of
-///   - the word "bytes" (256 bytes and a document end; needs no files),
+///   - the word "bytes" (256 bytes and a document end; needs no files; a folder of that name is "./bytes"),
 ///   - a folder written by `Tokenizer::save`, whose hash is checked,
 ///   - a SentencePiece model, as a *.model file or a folder with tokenizer.model,
 ///   - GPT-2's vocabulary and merges, as a folder with both or as one of the two files: encoder.json with vocab.bpe,
