@@ -107,7 +107,7 @@ void save_checkpoint(const fs::path& to, Engine& engine, const RunConfig& config
   if (tokenizer != nullptr) {
     hf.bos_token_id = tokenizer->bos().value_or(-1);
     hf.eos_token_id = tokenizer->eos().value_or(-1);
-    tokenizer->save(writer.path("."));
+    tokenizer->save(writer.path(kModelConfigFile).parent_path());
     for (const char* name : kTokenizerFiles) {
       if (fs::exists(writer.path(name))) writer.add(name);
     }

@@ -10,7 +10,7 @@ namespace llmz::ops {
 /// with f64. C overlaps neither A nor B. Same inputs, shape and thread count give the same bits.
 /// Adds 2·m·n·k to `exec.flops`.
 struct MatmulArgs {
-  Tensor c, a, b;
+  Tensor c = {}, a = {}, b = {};
   bool transpose_a = false;
   bool transpose_b = false;
   bool accumulate = false;

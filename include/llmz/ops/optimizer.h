@@ -10,7 +10,7 @@ namespace llmz::ops {
 /// weight, grad, m, v of one shape, contiguous; each f32 or bf16 (all f64 for f64). `step` counts from 1.
 /// `grad_scale` is a one-element f32 tensor on the device (the clipping coefficient), or absent for 1.
 struct AdamWArgs {
-  Tensor weight, grad, m, v, grad_scale;
+  Tensor weight = {}, grad = {}, m = {}, v = {}, grad_scale = {};
   float lr = 0, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
   int64_t step = 1;
 };
