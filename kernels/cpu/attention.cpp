@@ -104,7 +104,7 @@ LLMZ_SIMD_CLONES void pack_columns(float* to, const HeadRows<T>& from, int64_t w
   }
 }
 
-/// to = scale·from[count, padded width], where `scales` multiplies row by row.
+/// to = scale·from[count, padded width], each row over its divisor if there are divisors.
 template <class T>
 LLMZ_SIMD_CLONES void unpack_rows(const HeadRows<T>& to, const float* from, int64_t width, float scale,
                                   const float* divisors) {
@@ -116,11 +116,13 @@ LLMZ_SIMD_CLONES void unpack_rows(const HeadRows<T>& to, const float* from, int6
 }
 
 /// delta[r] = Σ a·b of row r.
-LLMZ_SIMD_CLONES void row_dots(float* delta, const float* a, const float* b, int64_t rows, int64_t width) {
-  for (int64_t r = 0; r < rows; ++r) {
+template <class T>
+LLMZ_SIMD_CLONES void row_dots(float* delta, const float* a, int64_t a_pitch, const HeadRows<T>& b) {
+  for (int64_t r = 0; r < b.count; ++r) {
+    prefetch_row(b, r);
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t c = 0; c < width; ++c) sum += a[r * width + c] * b[r * width + c];
+    for (int64_t c = 0; c < b.width; ++c) sum += a[r * a_pitch + c] * load(b.data + r * b.pitch + c);
     delta[r] = sum;
   }
 }
@@ -221,11 +223,10 @@ void backward_group(const BackwardTensors& x, const Geometry& g, int64_t b, int6
     for (int64_t i = 0; i < g.tiles; ++i) {
       BackwardTile tile{g.query_tile(i)};
       const auto rows_of = [&](const Tensor& t) { return HeadRows<T>(t, b, h, i * kTile, tile.rows); };
-      pack_rows(space.dq, rows_of(x.out), kTile, g.width, 1.0f);  // out, for delta only
       pack_rows(space.dout, rows_of(x.dout), kTile, g.width, 1.0f);
       pack_rows(space.q, rows_of(x.q), kTile, g.width, g.scale);
-      row_dots(space.delta, space.dout, space.dq, kTile, g.width);
-      std::fill_n(space.lse, kTile, 0.0f);
+      for (float* statistic : {space.lse, space.delta}) std::fill_n(statistic, kTile, 0.0f);
+      row_dots(space.delta, space.dout, g.width, rows_of(x.out));
       std::copy_n(g.lse_row(x.lse, b, h, i), tile.rows, space.lse);
       tile.q = space.q;
       tile.k_t = space.k_t;

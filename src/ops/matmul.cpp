@@ -17,6 +17,8 @@ void matmul(Exec& exec, const MatmulArgs& args) {
   check.require(a.dim(transpose_a ? 1 : 0) == m && b.dim(transpose_b ? 1 : 0) == k && b.dim(transpose_b ? 0 : 1) == n,
                 "c {} = a {}{} · b {}{} does not fit together", c.shape.str(), a.shape.str(), transpose_a ? "ᵀ" : "",
                 b.shape.str(), transpose_b ? "ᵀ" : "");
+  check.require(c.data == nullptr || c.numel() == 0 || (c.data != a.data && c.data != b.data),
+                "c {} is its own operand", c.shape.str());
   exec.flops += 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
 
   const int64_t elements = cpu::matmul_workspace(args);

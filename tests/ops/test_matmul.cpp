@@ -184,6 +184,8 @@ TEST_CASE("matmul names what does not fit") {
   CHECK(message({c.tensor(), a.tensor(), wide.tensor()}) ==
         "matmul: b [5, 4] is f64, but f64 mixes with no other type");
   CHECK(message({c.tensor(), a.tensor(), whole.tensor()}) == "matmul: b [5, 4] holds i32; f32, bf16 or f64 is needed");
+  HostTensor square(DType::f32, {4, 4});
+  CHECK(message({square.tensor(), square.tensor(), square.tensor()}) == "matmul: c [4, 4] is its own operand");
   CHECK(message({flat.tensor(), a.tensor(), b.tensor()}) == "matmul: c [12] has 1 dimensions, 2 are needed");
   CHECK(message({c.tensor(), a.tensor(), Tensor()}) == "matmul: b is absent");
   Tensor columns = b.tensor();
