@@ -36,6 +36,8 @@ class Gpt2Splitter {
  public:
   Gpt2Splitter();
   ~Gpt2Splitter();
+  Gpt2Splitter(const Gpt2Splitter&) = delete;
+  Gpt2Splitter& operator=(const Gpt2Splitter&) = delete;
 
   /// A walk over one text, which must outlive it. One thread each; any number at a time.
   class Words {

@@ -8,21 +8,17 @@
 namespace llmz::data {
 namespace {
 
-/// Unicode's White_Space property, spelled out: PCRE2's own \s also has U+180E, which GPT-2's does not.
-#define LLMZ_SPACES \
-  "\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 /// The pattern of Radford et al. 2019 (encoder.py): contractions, letters, digits, the rest, white space up to the last
-/// one before a word. Possessive where nothing follows, which changes no match.
-constexpr char kPattern[] =
-    "'(?:[stmd]|re|ve|ll)"
-    "| ?\\p{L}++"
-    "| ?\\p{N}++"
-    "| ?[^" LLMZ_SPACES
-    "\\p{L}\\p{N}]++"
-    "|[" LLMZ_SPACES "]+(?![^" LLMZ_SPACES
-    "])"
-    "|[" LLMZ_SPACES "]++";
-#undef LLMZ_SPACES
+/// one before a word. Possessive where nothing follows, which changes no match. White space is Unicode's property of
+/// that name, spelled out: PCRE2's own \s also takes U+180E, which GPT-2's does not.
+std::string gpt2_pattern() {
+  const std::string spaces =
+      R"(\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
+  const std::string words = R"('(?:[stmd]|re|ve|ll)| ?\p{L}++| ?\p{N}++)";
+  const std::string others = " ?[^\\p{L}\\p{N}" + spaces + "]++";
+  const std::string white = "[" + spaces + "]+(?![^" + spaces + "])|[" + spaces + "]++";
+  return words + '|' + others + '|' + white;
+}
 
 pcre2_code* as_code(void* code) { return static_cast<pcre2_code*>(code); }
 pcre2_match_data* as_match(void* match) { return static_cast<pcre2_match_data*>(match); }
@@ -32,7 +28,8 @@ pcre2_match_data* as_match(void* match) { return static_cast<pcre2_match_data*>(
 Gpt2Splitter::Gpt2Splitter() {
   int error = 0;
   PCRE2_SIZE offset = 0;
-  code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(kPattern), PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_ANCHORED,
+  const std::string pattern = gpt2_pattern();
+  code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_ANCHORED,
                         &error, &offset, nullptr);
   check(code_ != nullptr, "PCRE2 rejects GPT-2's pattern at {} (error {}); it must be built with Unicode support",
         offset, error);
