@@ -20,7 +20,7 @@ class RandomStream {
 
   std::array<uint32_t, 4> block(uint64_t index) const;  ///< elements 4·index … 4·index + 3
   uint32_t bits(uint64_t i) const;
-  /// In (0, 1], 2^-32 apart.
+  /// In (0, 1]: (bits(i) + 1/2) / 2^32, rounded to fp32.
   float uniform(uint64_t i) const;
   /// +1 or -1, from the top bit.
   float sign(uint64_t i) const;
