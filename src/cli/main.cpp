@@ -15,14 +15,15 @@ int run(int argc, char** argv) {
   CLI::App app{"llmz: pretrain LLaMA and GPT-2 models with small activations, from one JSON file", "llmz"};
   app.set_version_flag("--version", llmz::version_line());
   app.require_subcommand(1);
+  app.fallthrough();  // --log-level may stand after the command too
   app.failure_message(CLI::FailureMessage::help);
   std::string log_level = "info";
   app.add_option("--log-level", log_level, "trace, debug, info, warn, error or off")->capture_default_str();
   llmz::cli::set_example(app, "llmz train configs/quickstart.json\n  llmz COMMAND --help");
 
   using namespace llmz::cli;
-  const Command commands[] = {add_data(app),     add_train(app), add_eval(app),
-                              add_generate(app), add_plan(app),  add_grads(app)};
+  const Command commands[] = {add_data(app), add_train(app), add_eval(app),  add_generate(app),
+                              add_plan(app), add_bench(app), add_grads(app), add_doctor(app)};
   const auto is_named = [&](const Command& c) { return c.parser->get_name() == argv[1]; };
   if (argc > 1 && argv[1][0] != '-' && std::none_of(std::begin(commands), std::end(commands), is_named)) {
     llmz::fail("there is no command '{}'; `llmz --help` lists them", argv[1]);
