@@ -167,17 +167,18 @@ class Reader {
       check(fs::is_regular_file(folder_ / name), "{}: model file {} does not exist", where, (folder_ / name).string());
       return folder_ / name;
     }
+    const std::set<std::string> folders = {(folder_ / "models").lexically_normal().string(), "configs/models"};
     std::set<std::string> names;
-    const fs::path folders[] = {folder_ / "models", fs::path("configs") / "models"};
-    for (const fs::path& models : folders) {
-      if (fs::is_regular_file(models / (name + ".json"))) return models / (name + ".json");
+    for (const fs::path& models : {folder_ / "models", fs::path("configs/models")}) {
+      const fs::path file = models / (name + ".json");
+      if (fs::is_regular_file(file)) return file;
       std::error_code ignored;  // a folder that is not there has no models
       for (const auto& entry : fs::directory_iterator(models, ignored)) {
         if (entry.path().extension() == ".json") names.insert(entry.path().stem().string());
       }
     }
-    const std::string known = names.empty() ? "no models there" : fmt::format("known: {}", fmt::join(names, ", "));
-    fail("{}: no model \"{}\" in {} or {}; {}", where, name, folders[0].string(), folders[1].string(), known);
+    fail("{}: no model \"{}\" in {}; known there: {}", where, name, fmt::join(folders, " or "),
+         names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")));
   }
 
   /// What stands behind the = of an override, as JSON of the key's type: texts may come without quotes, lists as a,b,c.

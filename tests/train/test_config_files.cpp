@@ -148,7 +148,7 @@ TEST_CASE("a model that cannot be had is an error") {
   const auto load = [&](const std::string& model) {
     return load_run_config(folder.write("run.json", "{\n\"model\": \"" + model + "\"}"));
   };
-  CHECK_ERROR(load("smal"), "run.json:2", "no model \"smal\"", "models", "known:", "small");
+  CHECK_ERROR(load("smal"), "run.json:2", "no model \"smal\"", "models or ", "known there:", "small");
   CHECK_ERROR(load("missing.json"), "run.json:2", "missing.json", "does not exist");
   CHECK_ERROR(load("typo"), "typo.json:3", "unknown key \"model.hiden\"", "did you mean \"model.hidden\"?");
   CHECK_ERROR(load("twice"), "twice.json:2", "\"model.heads\"", "twice");
@@ -156,6 +156,7 @@ TEST_CASE("a model that cannot be had is an error") {
   CHECK_ERROR(load("list"), "list.json", "object");
   CHECK_ERROR(load("broken"), "broken.json:1:2", "not valid JSON");
   CHECK_ERROR(load_run_config(folder.write("run.json", "{}"), {"model=smal"}), "--set model=smal", "no model \"smal\"");
+  CHECK_ERROR(parse_run_config(R"({"model": "x"})", "configs/run.json"), "no model \"x\" in configs/models;");
 }
 
 TEST_CASE("a file that cannot be read is an error with its name") {
