@@ -70,46 +70,60 @@ write_bible() {
 
 # The folder is taken for done only with the mark of the very text and vocabulary it was made from.
 prepare_data() {
-  local source=$data/text.txt mark
+  local source=$data/text.txt mark documents=(--separator "") # a chapter is a document
   mkdir -p "$data"
   if [ -n "$text" ]; then
     source=$text
+    documents=()
   elif ! [ -s "$source" ]; then
     write_bible "$source.tmp"
     mv "$source.tmp" "$source"
   fi
   mark="$vocabulary pieces of $(cksum <"$source")"
   if [ "$(cat "$data/prepared" 2>/dev/null)" = "$mark" ]; then
-    say "$data is prepared already"
+    say "$data holds it already"
     return
   fi
-  rm -rf "$data/prepared" "$data/tokens"
-  "$llmz" data prepare --input "$source" --out "$data/tokens" --tokenizer "train:$vocabulary" --validation 0.05
+  rm -f "$data/prepared"
+  "$llmz" data prepare --input "$source" --out "$data" --tokenizer "train:$vocabulary" --validation 0.05 \
+    "${documents[@]}" --overwrite
   say "$mark" >"$data/prepared"
+}
+
+# train STEPS FOLDER [SETTING ...]
+train() {
+  local steps=$1 folder=$2
+  shift 2
+  "$llmz" train "$config" --set "data.path=$data" --set "output.path=$folder" --set "train.steps=$steps" "$@"
 }
 
 # How many steps fit into the minutes, from the time that a few take; no more than the configuration's own.
 steps_that_fit() {
-  local planned trial=$run.trial few=3 more=13 begin middle end
+  local planned few=3 more=13 begin middle end
   planned=$(sed -n 's/^ *"steps": *\([0-9]*\).*/\1/p' "$config")
-  time_of() {
-    rm -rf "$trial"
-    "$llmz" train "$config" --set "data.path=$data/tokens" --set "output.path=$trial" --set "train.steps=$1" \
-      --set train.eval_batches=1 --log-level error >/dev/null 2>&1 </dev/null || die "a trial of $1 steps failed; run the step below by hand"
-  }
   begin=$(date +%s%N)
-  time_of $few
+  try_steps $few
   middle=$(date +%s%N)
-  time_of $more
+  try_steps $more
   end=$(date +%s%N)
-  rm -rf "$trial"
-  awk -v few=$few -v more=$more -v a=$((middle - begin)) -v b=$((end - middle)) -v minutes="$minutes" -v planned="$planned" 'BEGIN {
-    seconds = (b - a) / 1e9 / (more - few)
-    if (seconds <= 0) seconds = b / 1e9 / more
-    fit = int(minutes * 60 / seconds)
-    if (fit < 50) fit = 50
-    print (fit < planned ? fit : planned)
-  }'
+  awk -v few=$few -v more=$more -v first=$((middle - begin)) -v second=$((end - middle)) \
+    -v minutes="$minutes" -v planned="$planned" 'BEGIN {
+      seconds = (second - first) / 1e9 / (more - few)
+      if (seconds <= 0) seconds = second / 1e9 / more
+      fit = int(minutes * 60 / seconds)
+      if (fit < 50) fit = 50
+      print (fit < planned ? fit : planned)
+    }'
+}
+
+try_steps() {
+  local folder=$run-trial log=$run-trial.log
+  mkdir -p "$(dirname "$folder")"
+  if ! train "$1" "$folder" --set train.eval_batches=1 --overwrite >"$log" 2>&1 </dev/null; then
+    cat "$log" >&2
+    die "a trial of $1 steps failed"
+  fi
+  rm -rf "$folder" "$log"
 }
 
 start=$SECONDS
@@ -127,27 +141,27 @@ if [ $keep -eq 1 ]; then
     number=$((number + 1))
   done
 fi
-rm -rf "$run"
-
-step "What the run will take of memory"
-settings=(--set "data.path=$data/tokens" --set "output.path=$run")
-"$llmz" plan "$config" "${settings[@]}"
 
 if [ -z "$steps" ]; then
   step "Timing a few steps"
   steps=$(steps_that_fit)
 fi
 step "Training $steps steps (Ctrl-C saves a checkpoint and stops)"
-"$llmz" train "$config" "${settings[@]}" --set "train.steps=$steps"
+train "$steps" "$run" --overwrite
 checkpoint=$run/checkpoints/best
 
-step "Perplexity on text that the model has not seen"
-"$llmz" eval "$checkpoint" --data "$data/tokens"
+step "Perplexity on the part of the text that it was not trained on"
+"$llmz" eval "$checkpoint" --data "$data"
+unigram=$(sed -n 's/.*"unigram_perplexity": *\([0-9]*\.\{0,1\}[0-9]\{0,3\}\).*/\1/p' "$data/dataset.json")
+say "to compare: who knows no more than how frequent each token is has perplexity $unigram"
 
 step "A sample"
 "$llmz" generate "$checkpoint" --prompt "And the LORD said" --tokens 100 --temperature 0.8 --seed 1
 
-step "Done in $(((SECONDS - start) / 60)) min $(((SECONDS - start) % 60)) s"
-say "The run is in $run. Next:"
+step "What training allocates: planned beforehand, to the byte"
+"$llmz" plan "$config" --set "data.path=$data"
+
+seconds=$((SECONDS - start))
+step "Done in $((seconds / 60)) min $((seconds % 60)) s; the run is in $run. Next:"
 say "  $llmz generate $checkpoint --prompt \"In the beginning\""
-say "  $llmz train $config ${settings[*]} --resume     # goes on with a stopped run"
+say "  $llmz train $config --set train.steps=3000 --set output.path=out/longer"
