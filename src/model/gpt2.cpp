@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "llmz/model/model.h"
+#include "src/model/recipe.h"
 
 namespace llmz::model {
 namespace {
@@ -59,32 +60,19 @@ nn::MlpOptions mlp(const ModelConfig& c, const nn::ActivationsConfig& activation
 }  // namespace
 
 std::unique_ptr<Model> make_gpt2(const ModelConfig& c, const BuildOptions& options, Memory& memory) {
-  nn::BuildContext context{memory, options.precision, options.gradients, {}};
-  const bool checkpoint = nn::checkpoints_blocks(options.activations);
-  Model::Parts parts;
-  parts.embedding =
-      std::make_unique<nn::Embedding>(context, nn::EmbeddingOptions{.name = "embedding",
-                                                                    .vocab = c.vocab_size,
-                                                                    .hidden = c.hidden,
-                                                                    .positions = c.context,
-                                                                    .init_std = c.init_std,
-                                                                    .table_part = "transformer.wte.weight",
-                                                                    .positions_part = "transformer.wpe.weight"});
+  Recipe recipe;
+  recipe.embedding = {.name = "embedding",
+                      .vocab = c.vocab_size,
+                      .hidden = c.hidden,
+                      .positions = c.context,
+                      .init_std = c.init_std,
+                      .table_part = "transformer.wte.weight",
+                      .positions_part = "transformer.wpe.weight"};
   for (int64_t i = 0; i < c.layers; ++i) {
-    auto block = nn::make_block(context, attention(c, options.activations, i), mlp(c, options.activations, i));
-    if (checkpoint) block = nn::make_checkpointed(std::move(block), fmt::format("layers.{}.input", i));
-    parts.blocks.push_back(std::move(block));
+    recipe.blocks.push_back({attention(c, options.activations, i), mlp(c, options.activations, i)});
   }
-  parts.head =
-      std::make_unique<nn::LossHead>(context, nn::LossHeadOptions{.vocab = c.vocab_size,
-                                                                  .hidden = c.hidden,
-                                                                  .chunk = options.loss_chunk,
-                                                                  .init_std = c.init_std,
-                                                                  .norm = norm(c, "head.norm", "transformer.ln_f"),
-                                                                  .head_part = "",
-                                                                  .tied = &parts.embedding->table()});
-  parts.parameters = std::move(context.parameters);
-  return std::make_unique<Model>(c, options.precision, std::move(parts));
+  recipe.head_norm = norm(c, "head.norm", "transformer.ln_f");
+  return assemble(c, options, memory, std::move(recipe));
 }
 
 }  // namespace llmz::model

@@ -1,0 +1,27 @@
+#include "src/model/recipe.h"
+
+namespace llmz::model {
+
+std::unique_ptr<Model> assemble(const ModelConfig& config, const BuildOptions& options, Memory& memory, Recipe recipe) {
+  nn::BuildContext context{memory, options.precision, options.gradients, {}};
+  const bool checkpoint = nn::checkpoints_blocks(options.activations);
+  Model::Parts parts;
+  parts.embedding = std::make_unique<nn::Embedding>(context, std::move(recipe.embedding));
+  for (size_t i = 0; i < recipe.blocks.size(); ++i) {
+    auto block = nn::make_block(context, std::move(recipe.blocks[i].attention), std::move(recipe.blocks[i].mlp));
+    if (checkpoint) block = nn::make_checkpointed(std::move(block), fmt::format("layers.{}.input", i));
+    parts.blocks.push_back(std::move(block));
+  }
+  nn::LossHeadOptions head{.vocab = config.vocab_size,
+                           .hidden = config.hidden,
+                           .chunk = options.loss_chunk,
+                           .init_std = config.init_std,
+                           .norm = std::move(recipe.head_norm),
+                           .head_part = recipe.head_part,
+                           .tied = recipe.head_part.empty() ? &parts.embedding->table() : nullptr};
+  parts.head = std::make_unique<nn::LossHead>(context, std::move(head));
+  parts.parameters = std::move(context.parameters);
+  return std::make_unique<Model>(config, options.precision, std::move(parts));
+}
+
+}  // namespace llmz::model
