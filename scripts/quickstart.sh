@@ -129,7 +129,7 @@ try_steps() {
 start=$SECONDS
 install_dependencies
 configure_and_build llmz
-llmz=$build/bin/llmz
+llmz=${build#"$root"/}/bin/llmz
 
 step "Preparing the text"
 prepare_data
