@@ -21,6 +21,8 @@ Command add_generate(CLI::App& app);
 Command add_plan(CLI::App& app);
 Command add_grads(CLI::App& app);
 Command add_data(CLI::App& app);
+Command add_bench(CLI::App& app);
+Command add_doctor(CLI::App& app);
 
 /// Subcommands of `data`.
 Command add_data_prepare(CLI::App& data);
