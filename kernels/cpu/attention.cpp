@@ -193,7 +193,7 @@ void forward_as(const Tensor& out, const Tensor& lse, const Tensor& q, const Ten
   // A query row's result does not depend on how the tiles are dealt out, so the number of threads may decide.
   const int64_t wanted = ceil_div(4 * omp_get_max_threads(), std::max<int64_t>(1, g.batch * g.kv_heads));
   const int64_t span = ceil_div(g.tiles, std::min(wanted, g.tiles));
-#pragma omp parallel for collapse(3) schedule(dynamic)
+#pragma omp parallel for collapse(3) schedule(dynamic) if (q.numel() * g.keys > kParallelProducts)
   for (int64_t b = 0; b < g.batch; ++b) {
     for (int64_t kv = 0; kv < g.kv_heads; ++kv) {
       for (int64_t first = 0; first < g.tiles; first += span) {
@@ -251,7 +251,7 @@ void backward_group(const BackwardTensors& x, const Geometry& g, int64_t b, int6
 template <class T>
 void backward_as(const BackwardTensors& x, const Tensor& workspace) {
   const Geometry g(x.q, x.k);
-#pragma omp parallel for collapse(2) schedule(dynamic)
+#pragma omp parallel for collapse(2) schedule(dynamic) if (x.q.numel() * g.keys > kParallelProducts)
   for (int64_t b = 0; b < g.batch; ++b) {
     for (int64_t kv = 0; kv < g.kv_heads; ++kv) {
       backward_group<T>(x, g, b, kv, workspace.as<float>() + omp_get_thread_num() * workspace.stride(0));

@@ -49,7 +49,7 @@ void forward_as(const Tensor& out, const Tensor& lse, const Tensor& q, const Ten
   const int64_t queries = q.dim(1), heads = q.dim(2), width = q.dim(3), keys = k.dim(1);
   const int64_t group = heads / k.dim(2);
   const Real scale = 1 / std::sqrt(static_cast<Real>(width));
-#pragma omp parallel for collapse(3) schedule(static)
+#pragma omp parallel for collapse(3) schedule(static) if (q.numel() * keys > kParallelProducts)
   for (int64_t b = 0; b < q.dim(0); ++b) {
     for (int64_t h = 0; h < heads; ++h) {
       for (int64_t i = 0; i < queries; ++i) {
@@ -111,7 +111,7 @@ void rows_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, const T
   const int64_t queries = q.dim(1), width = q.dim(3), keys = k.dim(1), kv_heads = k.dim(2);
   const int64_t group = q.dim(2) / kv_heads;
   const double scale = 1 / std::sqrt(static_cast<double>(width));
-#pragma omp parallel for collapse(2) schedule(static)
+#pragma omp parallel for collapse(2) schedule(static) if (q.numel() * keys > kParallelProducts)
   for (int64_t b = 0; b < q.dim(0); ++b) {
     for (int64_t kv = 0; kv < kv_heads; ++kv) {
       double* key_sum = workspace.as<double>() + omp_get_thread_num() * workspace.stride(0);

@@ -14,6 +14,9 @@ void rows_forward(const Tensor& out, const Tensor& lse, const Tensor& q, const T
 void rows_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout, const Tensor& out,
                    const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& workspace);
 
+/// Below this many products q·k one thread is quicker than waking the others.
+constexpr int64_t kParallelProducts = int64_t{1} << 16;
+
 /// Row `s` of head `h` of sequence `b`.
 template <class T>
 T* head_row(const Tensor& t, int64_t b, int64_t s, int64_t h) {

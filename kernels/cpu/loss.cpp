@@ -56,7 +56,7 @@ template <class T>
 void cross_entropy(const Tensor& losses, const Tensor& logits, const Tensor& targets, bool write_gradient,
                    float grad_scale) {
   using Real = compute_t<T>;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (logits.numel() > kParallelElements)
   for (int64_t t = 0; t < logits.dim(0); ++t) {
     const double loss =
         row_loss(logits.as<T>() + t * logits.stride(0), logits.dim(1), targets.as<int32_t>()[t * targets.stride(0)],

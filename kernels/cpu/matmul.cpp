@@ -67,7 +67,7 @@ void run(const Product& p) {
 
 void convert_rows(void* to, DType to_type, int64_t to_pitch, const void* from, DType from_type, int64_t from_pitch,
                   int64_t rows, int64_t columns) {
-#pragma omp parallel for
+#pragma omp parallel for if (rows * columns > kParallelElements)
   for (int64_t r = 0; r < rows; ++r) {
     convert(static_cast<std::byte*>(to) + r * to_pitch * static_cast<int64_t>(dtype_bytes(to_type)), to_type,
             static_cast<const std::byte*>(from) + r * from_pitch * static_cast<int64_t>(dtype_bytes(from_type)),
@@ -128,7 +128,7 @@ LLMZ_SIMD_CLONES void add_row(Real* sum, const Real* x, int64_t n) {
 
 template <class Real>
 void add_bias_as(const Tensor& y, const Tensor& bias) {
-#pragma omp parallel
+#pragma omp parallel if (y.numel() > kParallelElements)
   {
     Operand<Real> sum(y), addend(bias);
 #pragma omp for schedule(static)
@@ -147,7 +147,7 @@ template <class Real>
 void bias_backward_as(const Tensor& dbias, const Tensor& dy) {
   constexpr int64_t kColumns = 128, kRows = 32;
   const int64_t rows = dy.dim(0), width = dy.dim(1);
-#pragma omp parallel
+#pragma omp parallel if (dy.numel() > kParallelElements)
   {
     Operand<Real> sum(dbias), addend(dy);
 #pragma omp for schedule(static)

@@ -30,7 +30,7 @@ void rotary_as(const Tensor& x, int64_t position_offset, float base, bool invers
       frequency[static_cast<size_t>(i)] =
           std::pow(static_cast<double>(base), -static_cast<double>(first + i) / static_cast<double>(half));
     }
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (x.numel() > kParallelElements)
     for (int64_t s = 0; s < x.dim(1); ++s) {
       std::array<Real, kStrip> cosine, sine;
       for (size_t i = 0; i < static_cast<size_t>(count); ++i) {

@@ -154,6 +154,7 @@ std::array<Tensor, N> merge_dimensions(std::array<Tensor, N> tensors) {
 
 /// Below this many chunks one thread is quicker than waking the others.
 constexpr int64_t kParallelChunks = 4;
+constexpr int64_t kParallelElements = kParallelChunks * kChunk;
 
 /// Cuts same-shaped tensors into chunks, deals them to the threads and calls f(operands, chunk) on each.
 template <class Real, size_t N, class F>

@@ -56,16 +56,11 @@ class HostTensor {
   double get(int64_t i) const {
     const std::byte* p = address(i);
     switch (dtype_) {
-      case DType::f32:
-        return read<float>(p);
-      case DType::f64:
-        return read<double>(p);
-      case DType::i32:
-        return read<int32_t>(p);
-      case DType::u8:
-        return read<uint8_t>(p);
-      case DType::bf16:
-        return static_cast<double>(static_cast<float>(read<bf16>(p)));
+      case DType::f32: return read<float>(p);
+      case DType::f64: return read<double>(p);
+      case DType::i32: return read<int32_t>(p);
+      case DType::u8: return read<uint8_t>(p);
+      case DType::bf16: return static_cast<double>(static_cast<float>(read<bf16>(p)));
     }
     return 0;
   }
@@ -73,16 +68,11 @@ class HostTensor {
   void set(int64_t i, double value) {
     std::byte* p = const_cast<std::byte*>(address(i));
     switch (dtype_) {
-      case DType::f32:
-        return write(p, static_cast<float>(value));
-      case DType::f64:
-        return write(p, value);
-      case DType::i32:
-        return write(p, static_cast<int32_t>(value));
-      case DType::u8:
-        return write(p, static_cast<uint8_t>(value));
-      case DType::bf16:
-        return write(p, bf16(static_cast<float>(value)));
+      case DType::f32: return write(p, static_cast<float>(value));
+      case DType::f64: return write(p, value);
+      case DType::i32: return write(p, static_cast<int32_t>(value));
+      case DType::u8: return write(p, static_cast<uint8_t>(value));
+      case DType::bf16: return write(p, bf16(static_cast<float>(value)));
     }
   }
 

@@ -23,11 +23,15 @@ struct Operands {
     b = HostTensor::random(types[2], transpose_b ? Shape{n, k} : Shape{k, n}, 3, 1.0, 2 * gap);
   }
 
-  double a_at(int64_t i, int64_t l) const { return a.get(transpose_a ? l * m + i : i * k + l); }
-  double b_at(int64_t l, int64_t j) const { return b.get(transpose_b ? j * k + l : l * n + j); }
-
   /// The product in double, and in `bound` the largest Σ|a||b| of an element, to which rounding errors are relative.
   std::vector<double> reference(double& bound) const {
+    const std::vector<double> left = a.values(), right = b.values();
+    const auto a_at = [&](int64_t i, int64_t l) {
+      return left[static_cast<size_t>(transpose_a ? l * m + i : i * k + l)];
+    };
+    const auto b_at = [&](int64_t l, int64_t j) {
+      return right[static_cast<size_t>(transpose_b ? j * k + l : l * n + j)];
+    };
     std::vector<double> want(static_cast<size_t>(m * n));
     bound = 0;
     for (int64_t i = 0; i < m; ++i) {
