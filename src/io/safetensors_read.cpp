@@ -42,7 +42,11 @@ uint64_t element_bytes(std::string_view dtype) {
   return 0;
 }
 
-std::string shape_text(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string text;
+  for (const int64_t d : shape) text += (text.empty() ? "" : ", ") + std::to_string(d);
+  return "[" + text + "]";
+}
 
 bool same_shape(const std::vector<int64_t>& file, const Shape& memory) {
   if (file.empty()) return memory == Shape{1};

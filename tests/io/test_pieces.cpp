@@ -44,9 +44,9 @@ void check_there_and_back(std::vector<int32_t>& memory, const Tensor& t, int64_t
   CHECK(dense == expected);
 
   const std::vector<int32_t> before = memory;
-  for (const Tensor& whole = t; const io::Piece& piece : pieces) {
+  for (const io::Piece& piece : pieces) {
     std::vector<int32_t> zeros(static_cast<size_t>(piece.numel()));
-    io::scatter(reinterpret_cast<const std::byte*>(zeros.data()), whole, piece);
+    io::scatter(reinterpret_cast<const std::byte*>(zeros.data()), t, piece);
   }
   CHECK(naive_dense(t) == std::vector<int32_t>(expected.size(), 0));
   CHECK(std::count(memory.begin(), memory.end(), 0) == t.numel());  // and nothing besides the tensor
