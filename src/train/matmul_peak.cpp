@@ -12,6 +12,7 @@ namespace llmz::train {
 namespace {
 
 constexpr int64_t kSize = 2048;
+constexpr double kEnough = 0.5;  // seconds: a slow machine need not repeat
 
 struct Operands {
   Tensor a, b, c;
@@ -38,13 +39,14 @@ double measure_matmul_peak(int repetitions) {
   ops::fill(exec, operands.b, 0.25f);
   operands.multiply(exec);  // the first call compiles the kernel and touches the pages
 
-  double best = 0;
-  for (int i = 0; i < repetitions; ++i) {
+  double best = 0, total = 0;
+  for (int i = 0; i < repetitions && total < kEnough; ++i) {
     exec.flops = 0;
     const auto start = std::chrono::steady_clock::now();
     operands.multiply(exec);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     best = std::max(best, exec.flops / seconds.count());
+    total += seconds.count();
   }
   return best;
 }

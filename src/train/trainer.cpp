@@ -31,14 +31,20 @@ std::vector<std::string> inputs_of(const DataConfig& config, const std::vector<s
   return listed.empty() && !config.path.empty() ? std::vector<std::string>{config.path} : listed;
 }
 
-/// The shards of a run and the tokenizer that made them, checked against the model before anything is allocated.
+/// The shards of a run, their order, and the tokenizer that made them, checked against the model before anything is
+/// allocated or written.
 struct RunData {
   data::Dataset train;
+  data::Loader loader;
   std::optional<data::Dataset> validation;
   std::unique_ptr<data::Tokenizer> tokenizer;
 
   explicit RunData(const RunConfig& config)
-      : train(data::Dataset::open(inputs_of(config.data, config.data.train), "train")) {
+      : train(data::Dataset::open(inputs_of(config.data, config.data.train), "train")),
+        loader(train, {.seed = config.train.seed,
+                       .sequence_length = config.train.sequence,
+                       .micro_batch = config.train.micro_batch,
+                       .global_batch = config.train.global_batch}) {
     const auto inputs = inputs_of(config.data, config.data.validation);
     if (!inputs.empty()) validation = data::Dataset::open(inputs, "val");
     data::check_vocabulary(train, config.model.vocab_size);
@@ -62,16 +68,8 @@ struct RunData {
 
 class Trainer {
  public:
-  Trainer(const RunConfig& config, RunFolder& folder, bool resume)
-      : config_(config),
-        folder_(folder),
-        threads_(use_threads(config.train.threads)),
-        data_(config),
-        loader_(data_.train, {.seed = config.train.seed,
-                              .sequence_length = config.train.sequence,
-                              .micro_batch = config.train.micro_batch,
-                              .global_batch = config.train.global_batch}),
-        engine_(planned(engine_options(config))) {
+  Trainer(const RunConfig& config, RunData& data, RunFolder& folder, bool resume)
+      : config_(config), folder_(folder), data_(data), loader_(data.loader), engine_(engine_options(config)) {
     const auto newest = resume ? folder_.newest_checkpoint() : std::nullopt;
     if (newest) {
       state_ = load_checkpoint(*newest, engine_);
@@ -91,32 +89,23 @@ class Trainer {
     const StopSignals stop;
     TrainResult result;
 
-    while (state_.step < steps && stop.received() == 0) {
+    while (state_.step < steps && result.signal == 0) {
       const StepMetrics metrics = step(batches);
       result.loss = metrics.loss;
       log.write(metrics);
       progress.step(metrics);
-      const bool last = state_.step == steps || stop.received() != 0;
-      if (due(config_.train.eval_every) || (last && stop.received() == 0)) validate(log, progress);
-      if (due(config_.output.save_every) || last) save(progress);
+      // Asked once a step: a signal that comes later finds the next step, and nothing ends unsaved.
+      const bool finished = state_.step == steps;
+      if (!finished) result.signal = stop.received();
+      if (due(config_.train.eval_every) || finished) validate(log, progress);
+      if (due(config_.output.save_every) || finished || result.signal != 0) save(progress);
     }
     result.step = state_.step;
     result.validation_loss = state_.last_validation;
-    result.signal = stop.received();
     return result;
   }
 
  private:
-  static EngineOptions planned(EngineOptions options) {
-    const MemoryPlan plan = Engine::plan(options);
-    const MemoryInfo memory = memory_info();
-    check(static_cast<int64_t>(plan.arena_bytes) <= memory.available || memory.available == 0,
-          "this run needs {:.2f} GB and {:.2f} GB are free: lower train.micro_batch, set activations.block.codec to "
-          "recompute, or choose a smaller model (`llmz plan` itemises)",
-          static_cast<double>(plan.arena_bytes) * 1e-9, static_cast<double>(memory.available) * 1e-9);
-    return options;
-  }
-
   bool due(int64_t every) const { return every > 0 && state_.step % every == 0; }
 
   void announce() {
@@ -127,7 +116,7 @@ class Trainer {
                "model: {} with {:.2f} M parameters; data: {} tokens in {} windows, {:.2f} passes over them planned; "
                "{} threads, matmul peak {:.0f} GFLOP/s\n",
                config_.model.architecture, static_cast<double>(model.parameter_count()) * 1e-6, data_.train.tokens(),
-               loader_.windows(), loader_.epochs(config_.train.steps), threads_, matmul_peak_ * 1e-9);
+               loader_.windows(), loader_.epochs(config_.train.steps), ops::threads(), matmul_peak_ * 1e-9);
     if (resumed_) fmt::print(stderr, "resumed after step {}\n", state_.step);
   }
 
@@ -188,9 +177,8 @@ class Trainer {
 
   const RunConfig config_;
   RunFolder& folder_;
-  int threads_;
-  RunData data_;
-  data::Loader loader_;
+  const RunData& data_;
+  const data::Loader& loader_;
   Engine engine_;
   TrainState state_;
   bool resumed_ = false;
@@ -198,6 +186,15 @@ class Trainer {
   int64_t saved_step_ = -1;
   std::vector<int32_t> inputs_, targets_;
 };
+
+void check_memory(const EngineOptions& options) {
+  const MemoryPlan plan = Engine::plan(options);
+  const MemoryInfo memory = memory_info();
+  check(static_cast<int64_t>(plan.arena_bytes) <= memory.available || memory.available == 0,
+        "this run needs {:.2f} GB and {:.2f} GB are free: lower train.micro_batch, set activations.block.codec to "
+        "recompute, or choose a smaller model (`llmz plan` itemises)",
+        static_cast<double>(plan.arena_bytes) * 1e-9, static_cast<double>(memory.available) * 1e-9);
+}
 
 }  // namespace
 
@@ -221,8 +218,12 @@ int use_threads(int64_t threads) {
 
 TrainResult run_training(const TrainRequest& request) {
   validate_for_training(request.config);
+  // All that can be wrong with the data or the machine is found before the folder is touched.
+  RunData data(request.config);
+  use_threads(request.config.train.threads);
+  check_memory(engine_options(request.config));
   RunFolder folder(request.config.output.path, request.resume, request.overwrite);
-  Trainer trainer(request.config, folder, request.resume);
+  Trainer trainer(request.config, data, folder, request.resume);
   folder.write_config(to_json(request.config));
   return trainer.run();
 }
