@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cmath>
 #include <optional>
-#include <regex>
 #include <set>
 #include <thread>
 #include <utility>
@@ -121,13 +120,27 @@ Inputs find_inputs(const PrepareOptions& options) {
   return inputs;
 }
 
+/// Whether `name` is one that SplitWriter gives: train_000000.llmz, or with .tmp while it is written.
+bool is_shard_name(std::string_view name) {
+  const auto drop = [&](std::string_view end) {
+    const bool there = name.ends_with(end);
+    if (there) name.remove_suffix(end.size());
+    return there;
+  };
+  drop(".tmp");
+  if (!drop(".llmz")) return false;
+  const size_t digits = name.find('_') + 1;
+  const std::string_view split = name.substr(0, digits), number = name.substr(digits);
+  return (split == "train_" || split == "val_") && number.size() >= 6 &&
+         number.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
 /// Shards and manifest of an earlier run, finished or not; nothing else is touched.
 void remove_dataset(const fs::path& folder) {
   fs::remove(folder / kManifestName);  // first: what is left then counts as unfinished
-  static const std::regex kShardName(R"((train|val)_\d{6,}\.llmz(\.tmp)?)");
   std::vector<fs::path> shards;
   for (const auto& entry : fs::directory_iterator(folder)) {
-    if (std::regex_match(entry.path().filename().string(), kShardName)) shards.push_back(entry.path());
+    if (is_shard_name(entry.path().filename().string())) shards.push_back(entry.path());
   }
   for (const fs::path& shard : shards) fs::remove(shard);
 }

@@ -271,10 +271,14 @@ TEST_CASE("a finished dataset is overwritten only when asked, a foreign file nev
   CHECK(contains(error_of([&] { p.run(); }), "prepared dataset is there already"));
   CHECK((p.files() == before));
   write_file(p.options.out / "train_mine.llmz", "x");
+  write_file(p.options.out / "val_000009.llmz", "x");
+  write_file(p.options.out / "train_1000000.llmz.tmp", "x");
   write_file(p.options.out / "notes.txt", "x");
   p.options.overwrite = true;
   p.run();
   CHECK(p.files().contains("train_mine.llmz"));
+  CHECK_FALSE(p.files().contains("val_000009.llmz"));
+  CHECK_FALSE(p.files().contains("train_1000000.llmz.tmp"));
   CHECK(p.files().contains("notes.txt"));
   // Wrong inputs are noticed before the old dataset is touched.
   p.options.inputs = {(p.folder / "nothing*").string()};
