@@ -27,7 +27,16 @@ RunFolder::RunFolder(fs::path path, bool resume, bool overwrite) : path_(std::mo
         path_.string());
 }
 
-std::optional<fs::path> RunFolder::newest_checkpoint() const { return io::latest_checkpoint(path_); }
+std::optional<fs::path> RunFolder::newest_checkpoint() const {
+  if (auto newest = io::latest_checkpoint(path_, /*verify_checksums=*/true)) return newest;
+  for (const auto& entry : fs::directory_iterator(checkpoints())) {
+    check(!io::checkpoint_step(entry.path().filename().string()),
+          "none of the checkpoints in {} is whole, so there is nothing to go on from: restore one from a copy, or add "
+          "--overwrite to start again",
+          checkpoints().string());
+  }
+  return std::nullopt;
+}
 
 fs::path RunFolder::checkpoint(int64_t step) const { return checkpoints() / io::checkpoint_name(step); }
 

@@ -15,6 +15,8 @@ class RunFolder {
   /// and when another process is training in it.
   RunFolder(std::filesystem::path path, bool resume, bool overwrite);
 
+  /// The newest checkpoint whose checksums hold; older ones stand in for a damaged one, with a warning. Nothing when
+  /// there is none at all; Error when there are some and all are damaged.
   std::optional<std::filesystem::path> newest_checkpoint() const;
   std::filesystem::path checkpoint(int64_t step) const;
   std::filesystem::path metrics_file() const { return path_ / "metrics.jsonl"; }
