@@ -36,7 +36,8 @@ class SentencePieceTokenizer final : public Tokenizer {
     check(text.size() <= kMaxBytes, "a document of {} bytes is too long for SentencePiece (at most {}); split it",
           text.size(), kMaxBytes);
     std::vector<int> ids;
-    const auto status = processor_.Encode(text, &ids);
+    // Written out, since older releases bring a string_view of their own.
+    const auto status = processor_.Encode({text.data(), text.size()}, &ids);
     check(status.ok(), "SentencePiece could not encode a document of {} bytes: {}", text.size(),
           sentencepiece_message(status.ToString()));
     out.insert(out.end(), ids.begin(), ids.end());

@@ -5,7 +5,11 @@
 #include <utility>
 
 #include <spdlog/fmt/fmt.h>
+#if __has_include(<spdlog/fmt/ranges.h>)
 #include <spdlog/fmt/ranges.h>
+#else  // spdlog before 1.10 (Ubuntu 22.04), which has fmt beside it
+#include <fmt/ranges.h>
+#endif
 
 namespace llmz {
 
