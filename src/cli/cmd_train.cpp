@@ -28,7 +28,11 @@ int train(const Options& options) {
                result.signal, result.step, folder);
     return 128 + result.signal;  // as a shell reports a process that a signal ended
   }
-  fmt::print("trained {} steps, loss {:.4f}", result.step, result.loss);
+  if (!result.loss) {
+    fmt::print("{} has all {} steps already; raise train.steps to go on\n", folder, result.step);
+    return 0;
+  }
+  fmt::print("trained {} steps, loss {:.4f}", result.step, *result.loss);
   if (std::isfinite(result.validation_loss)) {
     fmt::print(", validation loss {:.4f}, perplexity {:.2f}", result.validation_loss, std::exp(result.validation_loss));
   }

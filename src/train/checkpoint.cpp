@@ -44,7 +44,12 @@ std::vector<io::SafetensorsEntry> state_entries(const optim::Optimizer& optimize
 
 void read_entries(const fs::path& file, const std::vector<io::SafetensorsEntry>& entries) {
   const auto tensors = io::SafetensorsFile::open(file);
-  for (const auto& entry : entries) tensors.read(entry.name, entry.tensor, entry.transpose);
+  for (const auto& entry : entries) {
+    // Folders of a bare transformer, such as the hub's gpt2, leave out the first word of "transformer.wte.weight".
+    const std::string bare = entry.name.substr(entry.name.find('.') + 1);
+    const bool is_bare = tensors.find(entry.name) == nullptr && tensors.find(bare) != nullptr;
+    tensors.read(is_bare ? bare : entry.name, entry.tensor, entry.transpose);
+  }
 }
 
 /// Infinity (no validation yet) has no place in JSON: null stands for it.
@@ -57,6 +62,8 @@ std::string run_file_text(const RunConfig& config, const TrainState& state) {
   const Json run = {{"format", kFormat},
                     {"step", state.step},
                     {"tokens", state.tokens},
+                    {"best_step", state.best_step},
+                    {"data_tokens", state.data_tokens},
                     {"best_validation_loss", loss_to_json(state.best_validation)},
                     {"last_validation_loss", loss_to_json(state.last_validation)},
                     {"config", Json::parse(to_json(config))}};
@@ -79,6 +86,8 @@ TrainState state_of(const Json& run) {
   TrainState state;
   state.step = run["step"].get<int64_t>();
   state.tokens = run["tokens"].get<int64_t>();
+  state.best_step = run.value("best_step", int64_t{0});
+  state.data_tokens = run.value("data_tokens", int64_t{0});
   state.best_validation = loss_from_json(run.value("best_validation_loss", Json()));
   state.last_validation = loss_from_json(run.value("last_validation_loss", Json()));
   return state;
@@ -97,11 +106,9 @@ void save_checkpoint(const fs::path& to, Engine& engine, const RunConfig& config
                      const TrainState& state) {
   io::CheckpointWriter writer(to);
   const auto weights = weight_entries(engine.model());
-  io::write_safetensors(writer.path(kModelFile), weights, {{"format", "pt"}});
-  writer.add(kModelFile);
+  writer.add(kModelFile, io::write_safetensors(writer.path(kModelFile), weights, {{"format", "pt"}}));
   const auto states = state_entries(engine.optimizer());
-  io::write_safetensors(writer.path(kOptimizerFile), states);
-  writer.add(kOptimizerFile);
+  writer.add(kOptimizerFile, io::write_safetensors(writer.path(kOptimizerFile), states));
 
   model::HfOptions hf;
   if (tokenizer != nullptr) {
@@ -120,10 +127,14 @@ void save_checkpoint(const fs::path& to, Engine& engine, const RunConfig& config
 }
 
 TrainState load_checkpoint(const fs::path& from, Engine& engine) {
-  io::open_checkpoint(from, /*verify_checksums=*/true);
+  io::open_checkpoint(from, /*verify_checksums=*/false);
   read_entries(from / kModelFile, weight_entries(engine.model()));
   read_entries(from / kOptimizerFile, state_entries(engine.optimizer()));
   return state_of(read_run_file(from));
+}
+
+RunConfig read_run_config(const fs::path& from) {
+  return parse_run_config(read_run_file(from)["config"].dump(), (from / kRunFile).string() + ": config");
 }
 
 void load_weights(const fs::path& from, model::Model& model) { read_entries(from / kModelFile, weight_entries(model)); }
@@ -133,7 +144,7 @@ CheckpointHeader open_model(const fs::path& from) {
   CheckpointHeader header;
   header.folder = from;
   if (fs::is_directory(from / "checkpoints")) {
-    const auto newest = io::latest_checkpoint(from);
+    const auto newest = io::latest_checkpoint(from, /*verify_checksums=*/true);
     check(newest.has_value(), "run folder {} holds no finished checkpoint yet", from.string());
     header.folder = *newest;
   }
@@ -142,10 +153,9 @@ CheckpointHeader open_model(const fs::path& from) {
         "{} is no checkpoint: it must hold {} and {}, as a llmz checkpoint or a Hugging Face folder does",
         from.string(), kModelConfigFile, kModelFile);
   if (fs::exists(header.folder / kRunFile)) {
-    io::open_checkpoint(header.folder, /*verify_checksums=*/true);
-    const Json run = read_run_file(header.folder);
-    header.state = state_of(run);
-    header.run = parse_run_config(run["config"].dump(), (header.folder / kRunFile).string() + ": config");
+    if (header.folder == from) io::open_checkpoint(from, /*verify_checksums=*/true);
+    header.state = state_of(read_run_file(header.folder));
+    header.run = read_run_config(header.folder);
     header.model = header.run->model;
   } else {
     header.model = model::from_hf_config(io::read_text(config), config.string());

@@ -9,6 +9,8 @@
 namespace llmz::train {
 
 int32_t sample_token(std::span<const float> logits, const SamplingOptions& options, double uniform) {
+  check(std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }),
+        "the model's logits are not finite: its weights are damaged or training diverged");
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   const auto likelier = [&](int32_t a, int32_t b) {

@@ -62,6 +62,8 @@ void MetricsLog::write_validation(int64_t step, double loss) {
   append(Json{{"step", step}, {"validation_loss", loss}, {"validation_perplexity", std::exp(loss)}}.dump());
 }
 
+void MetricsLog::sync() { io::sync_path(path_); }
+
 Progress::Progress(int64_t total_steps, int64_t first_step, int64_t every)
     : total_(total_steps),
       first_(first_step),

@@ -42,16 +42,19 @@ fs::path RunFolder::checkpoint(int64_t step) const { return checkpoints() / io::
 
 void RunFolder::write_config(const std::string& json) const { io::write_text(path_ / "config.json", json + "\n"); }
 
-void RunFolder::mark_last(int64_t step, int64_t keep_every) const {
-  io::set_link(checkpoints(), "last", checkpoint(step));
+void RunFolder::mark_last(int64_t step) const { io::set_link(checkpoints(), "last", checkpoint(step)); }
+
+void RunFolder::mark_best(int64_t step) const {
+  if (fs::exists(checkpoint(step))) io::set_link(checkpoints(), "best", checkpoint(step));
+}
+
+void RunFolder::prune(int64_t keep_every) const {
   std::vector<fs::path> keep;
   for (const auto& entry : fs::directory_iterator(checkpoints())) {
     const auto at = io::checkpoint_step(entry.path().filename().string());
-    if (at && (*at == step || (keep_every > 0 && *at % keep_every == 0))) keep.push_back(entry.path());
+    if (at && keep_every > 0 && *at % keep_every == 0) keep.push_back(entry.path());
   }
   io::prune(checkpoints(), keep);
 }
-
-void RunFolder::mark_best(int64_t step) const { io::set_link(checkpoints(), "best", checkpoint(step)); }
 
 }  // namespace llmz::train

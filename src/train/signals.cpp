@@ -1,14 +1,14 @@
 #include "llmz/train/signals.h"
 
+#include <atomic>
 #include <csignal>
 
 namespace llmz::train {
 namespace {
 
-constexpr int kSignals[] = {SIGINT, SIGTERM, SIGUSR1};
-
 // A signal handler can reach nothing but a static object.
-volatile std::sig_atomic_t received_signal = 0;
+std::atomic<int> received_signal = 0;
+static_assert(std::atomic<int>::is_always_lock_free);
 
 void on_signal(int signal) {
   received_signal = signal;
@@ -19,11 +19,20 @@ void on_signal(int signal) {
 
 StopSignals::StopSignals() {
   received_signal = 0;
-  for (int signal : kSignals) std::signal(signal, on_signal);
+  for (int signal : kSignals) {
+    struct sigaction action = {};
+    sigaction(signal, nullptr, &action);
+    previous_.push_back(action);
+    if (action.sa_handler == SIG_IGN) continue;  // as nohup set it
+    action = {};
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_RESTART;
+    sigaction(signal, &action, nullptr);
+  }
 }
 
 StopSignals::~StopSignals() {
-  for (int signal : kSignals) std::signal(signal, SIG_DFL);
+  for (size_t i = 0; i < previous_.size(); ++i) sigaction(kSignals[i], &previous_[i], nullptr);
 }
 
 int StopSignals::received() const { return received_signal; }

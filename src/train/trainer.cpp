@@ -17,6 +17,7 @@
 #include "llmz/train/matmul_peak.h"
 #include "llmz/train/metrics.h"
 #include "llmz/train/plan_report.h"
+#include "llmz/train/resume.h"
 #include "llmz/train/run_folder.h"
 #include "llmz/train/signals.h"
 
@@ -49,11 +50,18 @@ struct RunData {
     if (!inputs.empty()) validation = data::Dataset::open(inputs, "val");
     data::check_vocabulary(train, config.model.vocab_size);
     if (validation) data::check_vocabulary(*validation, config.model.vocab_size);
-    load_tokenizer(config.data);
+    if (validation) check_same_tokenizer(train, *validation);
+    load_tokenizer(config.data, config.model.vocab_size);
   }
 
  private:
-  void load_tokenizer(const DataConfig& config) {
+  static void check_same_tokenizer(const data::Dataset& a, const data::Dataset& b) {
+    const bool known = a.tokenizer_hash() != 0 && b.tokenizer_hash() != 0;
+    check(!known || a.tokenizer_hash() == b.tokenizer_hash(),
+          "data.train and data.validation were made with different tokenizers: prepare both with the same one");
+  }
+
+  void load_tokenizer(const DataConfig& config, int64_t model_vocab_size) {
     namespace fs = std::filesystem;
     std::string where = config.tokenizer;
     if (where.empty() && fs::exists(fs::path(config.path) / "llmz_tokenizer.json")) where = config.path;
@@ -63,6 +71,9 @@ struct RunData {
           "the tokenizer {} is not the one that made the shards of {}: set data.tokenizer to the right one, or prepare "
           "the data again",
           where, config.path.empty() ? "data.train" : config.path);
+    check(tokenizer->vocab_size() <= model_vocab_size,
+          "the tokenizer {} has {} tokens and the model only {}: raise model.vocab_size", where,
+          tokenizer->vocab_size(), model_vocab_size);
   }
 };
 
@@ -72,9 +83,16 @@ class Trainer {
       : config_(config), folder_(folder), data_(data), loader_(data.loader), engine_(engine_options(config)) {
     const auto newest = resume ? folder_.newest_checkpoint() : std::nullopt;
     if (newest) {
+      changes_ = changes_since(read_run_config(*newest), config_);
       state_ = load_checkpoint(*newest, engine_);
+      check(state_.data_tokens == data.train.tokens(),
+            "the training data changed since {} was saved: {} tokens then, {} now; --resume would not see the same "
+            "batches. Bring the old shards back, or start a new run in another output.path",
+            newest->string(), state_.data_tokens, data.train.tokens());
+      if (state_.best_step > 0) folder_.mark_best(state_.best_step);
     } else {
       engine_.initialise(config.train.seed);
+      state_.data_tokens = data.train.tokens();
     }
     resumed_ = newest.has_value();
     matmul_peak_ = measure_matmul_peak();
@@ -97,8 +115,9 @@ class Trainer {
       // Asked once a step: a signal that comes later finds the next step, and nothing ends unsaved.
       const bool finished = state_.step == steps;
       if (!finished) result.signal = stop.received();
-      if (due(config_.train.eval_every) || finished) validate(log, progress);
-      if (due(config_.output.save_every) || finished || result.signal != 0) save(progress);
+      bool best = false;
+      if (due(config_.train.eval_every) || finished) best = validate(log, progress) && config_.output.save_best;
+      if (due(config_.output.save_every) || finished || best || result.signal != 0) save(log, progress, best);
     }
     result.step = state_.step;
     result.validation_loss = state_.last_validation;
@@ -118,6 +137,7 @@ class Trainer {
                config_.model.architecture, static_cast<double>(model.parameter_count()) * 1e-6, data_.train.tokens(),
                loader_.windows(), loader_.epochs(config_.train.steps), ops::threads(), matmul_peak_ * 1e-9);
     if (resumed_) fmt::print(stderr, "resumed after step {}\n", state_.step);
+    for (const std::string& change : changes_) fmt::print(stderr, "changed since then: {}\n", change);
   }
 
   StepMetrics step(data::Prefetcher& batches) {
@@ -151,27 +171,27 @@ class Trainer {
     return metrics;
   }
 
-  void validate(MetricsLog& log, Progress& progress) {
-    if (!data_.validation) return;
+  /// Whether the validation loss is the best so far.
+  bool validate(MetricsLog& log, Progress& progress) {
+    if (!data_.validation) return false;
     const Evaluation e = evaluate(engine_, *data_.validation, 0, config_.train.eval_batches);
     state_.last_validation = e.loss;
     log.write_validation(state_.step, e.loss);
     progress.note(fmt::format("step {}: validation loss {:.4f}, perplexity {:.2f} ({} tokens)", state_.step, e.loss,
                               e.perplexity, e.tokens));
-    if (e.loss >= state_.best_validation) return;
+    if (!(e.loss < state_.best_validation)) return false;  // not for a NaN either
     state_.best_validation = e.loss;
-    if (config_.output.save_best) {
-      save(progress);
-      folder_.mark_best(state_.step);
-    }
+    return true;
   }
 
-  void save(Progress& progress) {
-    if (saved_step_ == state_.step) return;
+  void save(MetricsLog& log, Progress& progress, bool best) {
+    if (best) state_.best_step = state_.step;
     const auto to = folder_.checkpoint(state_.step);
+    log.sync();  // a checkpoint never knows of steps that the log has lost
     save_checkpoint(to, engine_, config_, data_.tokenizer.get(), state_);
-    folder_.mark_last(state_.step, config_.output.keep_every);
-    saved_step_ = state_.step;
+    folder_.mark_last(state_.step);
+    if (best) folder_.mark_best(state_.step);
+    folder_.prune(config_.output.keep_every);
     progress.note(fmt::format("step {}: saved {}", state_.step, to.string()));
   }
 
@@ -183,7 +203,7 @@ class Trainer {
   TrainState state_;
   bool resumed_ = false;
   double matmul_peak_ = 0;
-  int64_t saved_step_ = -1;
+  std::vector<std::string> changes_;  ///< configuration keys that differ from the resumed checkpoint's
   std::vector<int32_t> inputs_, targets_;
 };
 

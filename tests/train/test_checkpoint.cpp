@@ -3,6 +3,7 @@
 
 #include "catch.h"
 #include "llmz/train/checkpoint.h"
+#include "llmz/train/resume.h"
 #include "train/temp_folder.h"
 
 using namespace llmz;
@@ -113,6 +114,27 @@ TEST_CASE("damaged, foreign and unfitting checkpoints are refused by name") {
   file.seekp(-5, std::ios::end);
   file.put('\x7f');
   file.close();
-  CHECK_THROWS_WITH(load_checkpoint(folder, engine), contains("model.safetensors"));
   CHECK_THROWS_WITH(open_model(folder), contains("model.safetensors"));
+}
+
+TEST_CASE("a run goes on with a changed configuration only where its batches and tensors stay the same") {
+  const RunConfig saved = run_config("llama");
+  CHECK(changes_since(saved, saved).empty());
+  RunConfig now = saved;
+  now.train.steps = 2000;
+  now.optimizer.lr_scale.head = 0.5f;
+  const auto changes = changes_since(saved, now);
+  REQUIRE(changes.size() == 2);
+  CHECK(changes[0] == "optimizer.lr_scale.head: 1.0 -> 0.5");
+  CHECK(changes[1] == "train.steps: 1000 -> 2000");
+
+  now = saved;
+  now.train.global_batch = 16;
+  CHECK_THROWS_WITH(changes_since(saved, now), contains("train.global_batch was 8") && contains("is 16 now"));
+  now = saved;
+  now.train.seed = 2;
+  CHECK_THROWS_WITH(changes_since(saved, now), contains("train.seed"));
+  now = saved;
+  now.model.heads = 2;
+  CHECK_THROWS_WITH(changes_since(saved, now), contains("model.heads"));
 }

@@ -38,6 +38,7 @@ double relative_error(const io::SafetensorsFile& file, const std::string& name, 
   const float* actual = part.as<float>();
   double worst = 0, largest = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
+    REQUIRE(std::isfinite(actual[i]));
     worst = std::max(worst, static_cast<double>(std::abs(actual[i] - expected[i])));
     largest = std::max(largest, static_cast<double>(std::abs(expected[i])));
   }

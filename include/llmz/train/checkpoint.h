@@ -14,8 +14,10 @@ namespace llmz::train {
 
 /// How far a run has come, beside its weights and moments.
 struct TrainState {
-  int64_t step = 0;                                                  ///< optimizer steps done
-  int64_t tokens = 0;                                                ///< trained on
+  int64_t step = 0;         ///< optimizer steps done
+  int64_t tokens = 0;       ///< trained on
+  int64_t best_step = 0;    ///< whose checkpoint is `best`; 0 = none yet
+  int64_t data_tokens = 0;  ///< in the training shards: a run is not resumed on others
   double best_validation = std::numeric_limits<double>::infinity();  ///< nats
   double last_validation = std::numeric_limits<double>::infinity();
 };
@@ -25,9 +27,12 @@ struct TrainState {
 void save_checkpoint(const std::filesystem::path& to, Engine& engine, const RunConfig& config,
                      const data::Tokenizer* tokenizer, const TrainState& state);
 
-/// Reads weights and optimizer state of the checkpoint at `from` into `engine`, checksums verified. Throws Error when
-/// the folder is not a finished checkpoint, damaged, or of another shape.
+/// Reads weights and optimizer state of the checkpoint at `from` into `engine`. Throws Error when the folder is not a
+/// finished checkpoint or of another shape. Checksums are whoever found the checkpoint's to verify.
 TrainState load_checkpoint(const std::filesystem::path& from, Engine& engine);
+
+/// The configuration that the checkpoint at `from` was trained with.
+RunConfig read_run_config(const std::filesystem::path& from);
 
 /// Reads the weights of `from`: a checkpoint, or any folder with Hugging Face's config.json and model.safetensors.
 void load_weights(const std::filesystem::path& from, model::Model& model);
@@ -42,7 +47,7 @@ struct CheckpointHeader {
 };
 
 /// Opens a checkpoint folder, a run folder (its newest checkpoint; `best` and `last` work as paths), or a folder in
-/// Hugging Face's format. Throws Error that says what was expected where.
+/// Hugging Face's format. Checksums are verified where there are some. Throws Error that says what was expected where.
 CheckpointHeader open_model(const std::filesystem::path& from);
 
 }  // namespace llmz::train

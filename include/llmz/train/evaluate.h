@@ -8,10 +8,12 @@
 namespace llmz::train {
 
 struct Evaluation {
-  double loss = 0;           ///< nats a token: the sum over all scored tokens divided by their number
-  double perplexity = 0;     ///< e^loss
-  double bits_per_byte = 0;  ///< of original text; 0 where the shards do not know its size, or only a part was scored
-  int64_t tokens = 0;        ///< scored
+  double loss = 0;        ///< nats a token: the sum over all scored tokens divided by their number
+  double perplexity = 0;  ///< e^loss
+  /// Of original text; 0 where the shards do not know its size, or only a part was scored. The very first token of the
+  /// data has no context and is not scored.
+  double bits_per_byte = 0;
+  int64_t tokens = 0;  ///< scored
   double seconds = 0;
 };
 

@@ -31,6 +31,8 @@ class MetricsLog {
 
   void write(const StepMetrics& metrics);
   void write_validation(int64_t step, double loss);
+  /// Waits until every line is on the disk.
+  void sync();
 
  private:
   void append(const std::string& line);

@@ -22,10 +22,12 @@ class RunFolder {
   std::filesystem::path metrics_file() const { return path_ / "metrics.jsonl"; }
   void write_config(const std::string& json) const;
 
-  /// Points `last` at the checkpoint of `step` and removes the ones that nothing points to, but for multiples of
-  /// `keep_every` (0 = none).
-  void mark_last(int64_t step, int64_t keep_every) const;
+  /// Points `last` or `best` at the checkpoint of `step`. A best one that is gone (output.save_best was off) stays
+  /// unmarked.
+  void mark_last(int64_t step) const;
   void mark_best(int64_t step) const;
+  /// Removes the checkpoints that are neither last, nor best, nor of a multiple of `keep_every` (0 = none).
+  void prune(int64_t keep_every) const;
 
  private:
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 
 #include "llmz/train/config.h"
 #include "llmz/train/engine.h"
@@ -15,7 +16,7 @@ struct TrainRequest {
 
 struct TrainResult {
   int64_t step = 0;            ///< steps done, of config.train.steps
-  double loss = 0;             ///< of the last step
+  std::optional<double> loss;  ///< of the last step; none when there was nothing left to do
   double validation_loss = 0;  ///< the last one; infinity when there is no validation data
   int signal = 0;              ///< the signal that stopped the run; 0 when it ran to its end
 };
