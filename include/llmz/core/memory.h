@@ -78,7 +78,8 @@ class Buffer {
 /// program is run on `meta`, and each request is noted. `finish` packs the notes into a MemoryPlan. The second
 /// life allocates one arena of exactly that size and hands the same requests their addresses again, in the
 /// same order; a request that deviates from the plan is an Error, never a hidden allocation. So is a buffer held
-/// longer than it was while recording, since its bytes may already be another's.
+/// longer than it was while recording, since its bytes may already be another's. A span may be smaller than planned:
+/// a program is recorded at its largest (a decoding step at the end of the context) and then serves all.
 class Memory {
  public:
   /// Records.
