@@ -7,8 +7,16 @@ function(llmz_layer name)
   file(MAKE_DIRECTORY ${root}/llmz)
   file(CREATE_LINK ${PROJECT_SOURCE_DIR}/include/llmz/${name} ${root}/llmz/${name} SYMBOLIC)
 
+  # Its own private headers, as "src/<layer>/x.h", the same way; the kernels belong to ops.
+  set(private ${CMAKE_BINARY_DIR}/layer_sources/${name})
+  file(MAKE_DIRECTORY ${private}/src)
+  file(CREATE_LINK ${PROJECT_SOURCE_DIR}/src/${name} ${private}/src/${name} SYMBOLIC)
+  if(name STREQUAL ops)
+    file(CREATE_LINK ${PROJECT_SOURCE_DIR}/kernels ${private}/kernels SYMBOLIC)
+  endif()
+
   add_library(llmz_${name} STATIC ${ARG_SOURCES})
-  target_include_directories(llmz_${name} PUBLIC ${root} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_include_directories(llmz_${name} PUBLIC ${root} PRIVATE ${private})
   set(uses ${ARG_USES})
   list(TRANSFORM uses PREPEND llmz_)
   target_link_libraries(llmz_${name} PUBLIC ${uses} ${ARG_LIBS} PRIVATE llmz_flags)

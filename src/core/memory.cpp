@@ -145,7 +145,8 @@ Buffer Memory::take(std::string_view name, Category category, Shape shape, DType
   if (recording_) {
     program_->spans.push_back({std::string(name), category, bytes, 0, clock_++, -1});
   } else {
-    check(slot < program_->spans.size() && program_->spans[slot].name == name && program_->spans[slot].bytes >= bytes,
+    check(slot < program_->spans.size() && program_->spans[slot].name == name &&
+              (program_->spans[slot].bytes == bytes || (program_->may_shrink && bytes < program_->spans[slot].bytes)),
           "memory request '{}' ({} bytes) deviates from the plan of program '{}'", name, bytes, program_->name);
   }
   ++live_;
@@ -178,11 +179,11 @@ PlannedProgram* Memory::find_program(std::string_view name) {
   return it == plan_.programs.end() ? nullptr : &*it;
 }
 
-void Memory::begin_program(std::string_view name) {
+void Memory::begin_program(std::string_view name, bool may_shrink) {
   check(program_ == nullptr, "program '{}' begins inside program '{}'", name, program_ ? program_->name : "");
   if (recording_) {
     check(find_program(name) == nullptr, "program '{}' was planned twice", name);
-    plan_.programs.push_back({std::string(name), {}, 0});
+    plan_.programs.push_back({std::string(name), {}, 0, may_shrink});
     program_ = &plan_.programs.back();
   } else {
     program_ = find_program(name);

@@ -58,7 +58,7 @@ struct Generator::Body {
   }
   /// The one token at tokens[0], which stands at `position`.
   void decode(Exec& exec, int64_t position) {
-    const ProgramScope program(exec.memory, "decode");
+    const ProgramScope program(exec.memory, "decode", /*may_shrink=*/true);
     model->generate(exec, logits, tokens.slice(1, 0, 1), position, caches);
   }
 };

@@ -45,7 +45,7 @@ TEST_CASE("generation with the key/value cache equals a fresh pass over the whol
                                  .layers = 2,
                                  .heads = 4,
                                  .kv_heads = 2,
-                                 .context = 40,
+                                 .context = 400,
                                  .init_std = 0.3f};
   const model::ModelConfig gpt2{.architecture = "gpt2",
                                 .vocab_size = 50,
@@ -53,7 +53,7 @@ TEST_CASE("generation with the key/value cache equals a fresh pass over the whol
                                 .intermediate = 64,
                                 .layers = 2,
                                 .heads = 4,
-                                .context = 40,
+                                .context = 400,
                                 .norm_eps = 1e-5f,
                                 .init_std = 0.3f};
   for (const auto& config : {llama, gpt2}) {
@@ -66,7 +66,8 @@ TEST_CASE("generation with the key/value cache equals a fresh pass over the whol
       CHECK(greedy(header, text, 1).front() == token);
       text.push_back(token);
     }
-    CHECK_THROWS_WITH(Generator(header, 30, 11), contains("context of 40"));
+    CHECK_THROWS_WITH(Generator(header, 300, 101), contains("context of 400"));
+    CHECK(greedy(header, text, 300).size() == 300);  // the cache grows past every rounding of a workspace
   }
 }
 

@@ -31,7 +31,8 @@ struct PlannedBuffer {
 struct PlannedProgram {
   std::string name;
   std::vector<PlannedBuffer> spans;
-  size_t bytes = 0;  ///< extent of the region this program needs
+  size_t bytes = 0;         ///< extent of the region this program needs
+  bool may_shrink = false;  ///< recorded at its largest; spans may be smaller when replayed
 };
 
 /// Where every byte of a run lives. Made by `Memory::finish`, printed by `llmz plan`, allocated by `Memory`.
@@ -78,8 +79,7 @@ class Buffer {
 /// program is run on `meta`, and each request is noted. `finish` packs the notes into a MemoryPlan. The second
 /// life allocates one arena of exactly that size and hands the same requests their addresses again, in the
 /// same order; a request that deviates from the plan is an Error, never a hidden allocation. So is a buffer held
-/// longer than it was while recording, since its bytes may already be another's. A span may be smaller than planned:
-/// a program is recorded at its largest (a decoding step at the end of the context) and then serves all.
+/// longer than it was while recording, since its bytes may already be another's.
 class Memory {
  public:
   /// Records.
@@ -99,7 +99,9 @@ class Memory {
   /// A buffer until its handle is dropped; contents undefined. Only inside a program.
   Buffer take(std::string_view name, Category category, Shape shape, DType dtype);
 
-  void begin_program(std::string_view name);
+  /// `may_shrink` is for programs whose buffers vary with a length that is not in their shapes (decoding one token
+  /// after more and more others): recorded at the largest, they may ask for less later. Elsewhere sizes are exact.
+  void begin_program(std::string_view name, bool may_shrink = false);
   /// All buffers taken since `begin_program` must be back, and none of them late.
   void end_program();
 
@@ -131,8 +133,9 @@ class Memory {
 /// Begins a program and ends it when the scope is left.
 class ProgramScope {
  public:
-  ProgramScope(Memory& memory, std::string_view name) : memory_(memory), unwinding_(std::uncaught_exceptions()) {
-    memory_.begin_program(name);
+  ProgramScope(Memory& memory, std::string_view name, bool may_shrink = false)
+      : memory_(memory), unwinding_(std::uncaught_exceptions()) {
+    memory_.begin_program(name, may_shrink);
   }
   ~ProgramScope() noexcept(false) {
     if (std::uncaught_exceptions() == unwinding_) memory_.end_program();
