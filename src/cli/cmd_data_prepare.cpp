@@ -206,7 +206,7 @@ Command add_data_prepare(CLI::App& data) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   parser->add_option("--seed", prepare_options.seed, "Draws the validation documents")->capture_default_str();
-  parser->add_flag("--overwrite", prepare_options.overwrite, "Replace a dataset that is in the folder already");
+  parser->add_flag("--overwrite", prepare_options.overwrite, "Replace a dataset that is in the folder already; the old one is removed at the start");
   set_example(*parser,
               "llmz data prepare --input books/*.txt --out data/books --tokenizer train:8192 --validation 0.02");
   return {parser, [options] { return prepare(*options); }};
