@@ -125,5 +125,6 @@ endif()
 
 if(LLMZ_TESTS)
   add_library(llmz_catch STATIC ${PROJECT_SOURCE_DIR}/tests/catch_main.cpp)
+  target_compile_options(llmz_catch PRIVATE -O0)  # a test runner: optimising it takes longer than running it
   target_link_libraries(llmz_catch PUBLIC Catch2::Catch2)
 endif()
