@@ -173,3 +173,14 @@ TEST_CASE("every command has help with an example", "[cli]") {
     CHECK_THAT(outcome.out, contains("Example:\n  llmz ") && contains("--help"));
   }
 }
+
+TEST_CASE("the process stays within its plan and what libraries need", "[cli]") {
+  const TinyRun run;
+  const json step =
+      json_of(run.llmz({"bench", "step", "--json", "--model", LLMZ_SOURCE_DIR "/configs/models/llama-35m.json",
+                        "--micro-batch", "2", "--sequence", "256", "--repeat", "2"}));
+  const double planned = step["planned_bytes"].get<double>();
+  CHECK(planned > 600e6);
+  CHECK(step["allocated_bytes"] == step["planned_bytes"]);
+  CHECK(step["peak_resident_bytes"].get<double>() < 1.05 * planned + 200e6);  // the bound of docs/architecture.md
+}

@@ -25,7 +25,7 @@ std::vector<std::string> arguments(const std::string& out, bool resume) {
   std::vector<std::string> extra;
   if (resume) extra.push_back("--resume");
   return train_arguments({fmt::format("train.steps={}", kSteps), "output.path=" + out, "output.save_every=3",
-                          "train.eval_every=7", "train.eval_batches=1", "train.threads=1", "model.layers=1"},
+                          "train.eval_every=7", "train.eval_batches=1", "train.threads=2", "model.layers=1"},
                          extra);
 }
 
