@@ -5,7 +5,7 @@
 
 #include "llmz/core/error.h"
 #include "src/data/gpt2_tokenizer.h"
-#include "src/data/posix_file.h"
+#include "llmz/io/files.h"
 #include "src/data/tokenizer_files.h"
 
 namespace llmz::data {
@@ -183,13 +183,13 @@ Gpt2Vocabulary read_gpt2_vocabulary(const std::filesystem::path& vocab_file, con
     check(std::filesystem::exists(file), "{}: is missing; a GPT-2 tokenizer needs it beside {}", file.string(),
           other.filename().string());
   }
-  const std::string json = read_file(vocab_file);
+  const std::string json = io::read_text(vocab_file);
   VocabReader reader(vocab_file.string());
   nlohmann::json::sax_parse(json, &reader);
   const Ids ids = reader.take();
   Gpt2Vocabulary vocabulary;
   fill_tokens(vocab_file.string(), ids, vocabulary);
-  fill_merges(merges_file.string(), read_file(merges_file), ids, vocabulary);
+  fill_merges(merges_file.string(), io::read_text(merges_file), ids, vocabulary);
   check_all_made(vocab_file.string(), merges_file.string(), vocabulary);
   return vocabulary;
 }
@@ -201,12 +201,12 @@ void write_gpt2_vocabulary(const Gpt2Vocabulary& vocabulary, const std::filesyst
     json += count == 0 ? "\n" : ",\n";
     json += nlohmann::json(token).dump() + ": " + std::to_string(count++);
   }
-  write_file_atomically(folder / "vocab.json", json + "\n}\n");
+  io::write_text(folder / "vocab.json", json + "\n}\n");
   std::string merges = "#version: 0.2\n";
   for (const auto& merge : vocabulary.merges) {
     merges += vocabulary.spelling[merge.left] + ' ' + vocabulary.spelling[merge.right] + '\n';
   }
-  write_file_atomically(folder / "merges.txt", merges);
+  io::write_text(folder / "merges.txt", merges);
 }
 
 }  // namespace llmz::data

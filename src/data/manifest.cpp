@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "llmz/core/error.h"
-#include "src/data/posix_file.h"
+#include "llmz/io/files.h"
 
 namespace llmz::data {
 namespace {
@@ -69,7 +69,7 @@ void write_manifest(const std::filesystem::path& folder, const Manifest& manifes
                             {"validation", to_json(manifest.validation)},
                             {"unigram_entropy", manifest.unigram_entropy},
                             {"unigram_perplexity", manifest.unigram_perplexity}};
-  write_file_atomically(folder / kManifestName, out.dump(2) + "\n");
+  io::write_text(folder / kManifestName, out.dump(2) + "\n");
 }
 
 }  // namespace llmz::data

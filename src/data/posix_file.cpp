@@ -41,31 +41,11 @@ void PosixFile::fail_with_errno(std::string_view action) const {
   fail("cannot {} {}: {}", action, path_.string(), std::strerror(reason));
 }
 
-uint64_t PosixFile::size() const {
-  struct stat status {};
-  if (::fstat(descriptor_, &status) != 0) fail_with_errno("look at");
-  return static_cast<uint64_t>(status.st_size);
-}
-
 size_t PosixFile::read_some(void* to, size_t count) {
   while (true) {
     const ssize_t got = ::read(descriptor_, to, count);
     if (got >= 0) return static_cast<size_t>(got);
     if (errno != EINTR) fail_with_errno("read");
-  }
-}
-
-void PosixFile::read_at(void* to, size_t count, uint64_t offset) const {
-  auto* bytes = static_cast<unsigned char*>(to);
-  while (count > 0) {
-    const ssize_t got = ::pread(descriptor_, bytes, count, static_cast<off_t>(offset));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail_with_errno("read");
-    check(got > 0, "{}: ends at byte {}, {} bytes too early; it was cut short while in use", path_.string(), offset,
-          count);
-    bytes += got;
-    offset += static_cast<uint64_t>(got);
-    count -= static_cast<size_t>(got);
   }
 }
 
@@ -114,20 +94,6 @@ void publish(const fs::path& from, const fs::path& to) {
   if (descriptor < 0) return;  // a folder that may be written but not read: the rename itself stands
   ::fsync(descriptor);
   ::close(descriptor);
-}
-
-void write_file_atomically(const fs::path& path, std::string_view content) {
-  const fs::path aside = unfinished_name(path);
-  try {
-    PosixFile file = PosixFile::create(aside);
-    file.write(content.data(), content.size());
-    file.sync();
-    file.close();
-    publish(aside, path);
-  } catch (...) {
-    ::unlink(aside.c_str());
-    throw;
-  }
 }
 
 }  // namespace llmz::data

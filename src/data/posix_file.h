@@ -6,7 +6,8 @@
 
 namespace llmz::data {
 
-/// A file descriptor with llmz's error messages. Every failure throws Error naming the file and the system's reason.
+/// A file that is read or written as a stream: a pipe, a compressed text, a shard whose header is completed last. For
+/// everything else there is io/files.h. Every failure throws Error naming the file and the system's reason.
 class PosixFile {
  public:
   static PosixFile open_for_reading(const std::filesystem::path& path);
@@ -16,11 +17,8 @@ class PosixFile {
   ~PosixFile();
 
   const std::filesystem::path& path() const { return path_; }
-  uint64_t size() const;
   /// Reads up to `count` bytes at the file position; 0 at the end.
   size_t read_some(void* to, size_t count);
-  /// Reads exactly `count` bytes at `offset`; an earlier end of the file is an Error.
-  void read_at(void* to, size_t count, uint64_t offset) const;
   /// Writes all or throws: a full disk is an Error, never a short file taken for whole.
   void write(const void* from, size_t count);
   void write_at(const void* from, size_t count, uint64_t offset);
@@ -38,7 +36,5 @@ class PosixFile {
 std::filesystem::path unfinished_name(const std::filesystem::path& path);
 /// Renames over and fsyncs the folder, so that the new name survives a power cut.
 void publish(const std::filesystem::path& from, const std::filesystem::path& to);
-/// Writes `content` aside, fsyncs, renames.
-void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
 }  // namespace llmz::data

@@ -3,7 +3,7 @@
 #include <limits>
 
 #include "llmz/core/error.h"
-#include "src/data/posix_file.h"
+#include "llmz/io/files.h"
 #include "src/data/sentencepiece_model.h"
 #include "src/data/tokenizer_files.h"
 
@@ -59,7 +59,7 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   void save(const std::filesystem::path& folder) const override {
     make_tokenizer_folder(folder);
-    write_file_atomically(folder / "tokenizer.model", model_);
+    io::write_text(folder / "tokenizer.model", model_);
     write_tokenizer_manifest(folder, *this);
   }
 
@@ -82,7 +82,7 @@ class SentencePieceTokenizer final : public Tokenizer {
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(const std::filesystem::path& model) {
-  return std::make_unique<SentencePieceTokenizer>(model.string(), read_file(model));
+  return std::make_unique<SentencePieceTokenizer>(model.string(), io::read_text(model));
 }
 
 }  // namespace llmz::data

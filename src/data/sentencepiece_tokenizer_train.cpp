@@ -5,7 +5,7 @@
 
 #include "llmz/core/error.h"
 #include "llmz/core/random.h"
-#include "src/data/posix_file.h"
+#include "llmz/io/files.h"
 #include "src/data/sentencepiece_model.h"
 #include "src/data/tokenizer_files.h"
 
@@ -134,7 +134,7 @@ void train_sentencepiece(const SentencePieceTraining& training) {
         "tokenizer training: no vocabulary of {} can be made of these {} lines of text; give more text or another "
         "vocabulary size. SentencePiece says: {}",
         training.vocab_size, line_count, sentencepiece_message(status.ToString()));
-  write_file_atomically(training.out_model, model);
+  io::write_text(training.out_model, model);
 }
 
 }  // namespace llmz::data

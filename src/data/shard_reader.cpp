@@ -6,7 +6,7 @@
 
 #include "llmz/core/error.h"
 #include "llmz/data/shard.h"
-#include "src/data/posix_file.h"
+#include "llmz/io/files.h"
 #include "src/data/shard_layout.h"
 
 namespace llmz::data {
@@ -58,12 +58,12 @@ ShardHeader parse_llmc_header(const std::string& name, const unsigned char* byte
   return header;
 }
 
-ShardHeader read_header(const PosixFile& file) {
+ShardHeader read_header(const io::InputFile& file) {
   const std::string name = file.path().string();
   const uint64_t size = file.size();
   std::array<unsigned char, ShardLayout::kBytes> bytes{};
   check(size > 0, "{}: an empty file, not a token shard", name);
-  file.read_at(bytes.data(), std::min<size_t>(size, bytes.size()), 0);
+  file.read(bytes.data(), std::min<size_t>(size, bytes.size()), 0);
   if (std::memcmp(bytes.data(), ShardLayout::kMagic.data(), ShardLayout::kMagic.size()) == 0) {
     check(size >= ShardLayout::kBytes, "{}: truncated shard: {} bytes, the header alone has {}", name, size,
           ShardLayout::kBytes);
@@ -82,14 +82,14 @@ ShardHeader read_header(const PosixFile& file) {
 
 }  // namespace
 
-ShardReader::ShardReader(std::filesystem::path path, std::unique_ptr<PosixFile> file, ShardHeader header)
+ShardReader::ShardReader(std::filesystem::path path, std::unique_ptr<io::InputFile> file, ShardHeader header)
     : path_(std::move(path)), file_(std::move(file)), header_(header) {}
 ShardReader::ShardReader(ShardReader&&) noexcept = default;
 ShardReader& ShardReader::operator=(ShardReader&&) noexcept = default;
 ShardReader::~ShardReader() = default;
 
 ShardReader ShardReader::open(const std::filesystem::path& path) {
-  auto file = std::make_unique<PosixFile>(PosixFile::open_for_reading(path));
+  auto file = std::make_unique<io::InputFile>(path);
   const ShardHeader header = read_header(*file);
   const uint64_t expected = static_cast<uint64_t>(header.payload_offset) +
                             static_cast<uint64_t>(header.tokens) * static_cast<uint64_t>(header.bytes_per_id);
@@ -113,10 +113,10 @@ void ShardReader::read(int64_t first, std::span<int32_t> out, int64_t id_bound) 
     int32_t* to = out.data() + done;
     const auto at = static_cast<uint64_t>(header_.payload_offset + (first + done) * header_.bytes_per_id);
     if (header_.bytes_per_id == 2) {
-      file_->read_at(narrow.data(), part * 2, at);
+      file_->read(narrow.data(), part * 2, at);
       std::copy_n(narrow.begin(), part, to);
     } else {
-      file_->read_at(to, part * 4, at);
+      file_->read(to, part * 4, at);
     }
     for (size_t i = 0; i < part; ++i) {
       if (to[i] < 0 || to[i] >= bound) refuse_id(to[i], first + done + static_cast<int64_t>(i), bound);
@@ -135,7 +135,7 @@ void ShardReader::verify() const {
     uint32_t crc = 0;
     for (uint64_t done = 0; done < total;) {
       const auto part = static_cast<size_t>(std::min<uint64_t>(buffer.size(), total - done));
-      file_->read_at(buffer.data(), part, static_cast<uint64_t>(header_.payload_offset) + done);
+      file_->read(buffer.data(), part, static_cast<uint64_t>(header_.payload_offset) + done);
       crc = static_cast<uint32_t>(crc32(crc, buffer.data(), static_cast<uInt>(part)));
       done += part;
     }

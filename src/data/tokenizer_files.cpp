@@ -5,16 +5,9 @@
 #include <system_error>
 
 #include "llmz/core/error.h"
-#include "src/data/posix_file.h"
+#include "llmz/io/files.h"
 
 namespace llmz::data {
-
-std::string read_file(const std::filesystem::path& path) {
-  const PosixFile file = PosixFile::open_for_reading(path);
-  std::string content(file.size(), '\0');
-  file.read_at(content.data(), content.size(), 0);
-  return content;
-}
 
 void Hasher::add(std::string_view part) {
   for (int shift = 0; shift < 64; shift += 8) add_byte(static_cast<uint8_t>(uint64_t{part.size()} >> shift));
@@ -24,7 +17,7 @@ void Hasher::add(std::string_view part) {
 std::optional<TokenizerManifest> read_tokenizer_manifest(const std::filesystem::path& folder) {
   const auto path = folder / TokenizerManifest::kFileName;
   if (!std::filesystem::exists(path)) return std::nullopt;
-  const auto json = nlohmann::json::parse(read_file(path), nullptr, false);
+  const auto json = nlohmann::json::parse(io::read_text(path), nullptr, false);
   const auto text = [&](const char* key) {
     return json.is_object() && json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : "";
   };
@@ -50,7 +43,7 @@ void make_tokenizer_folder(const std::filesystem::path& folder) {
 
 void write_tokenizer_manifest(const std::filesystem::path& folder, const Tokenizer& tokenizer) {
   const nlohmann::json json = {{"kind", tokenizer.kind()}, {"hash", fmt::format("{:016x}", tokenizer.hash())}};
-  write_file_atomically(folder / TokenizerManifest::kFileName, json.dump(2) + "\n");
+  io::write_text(folder / TokenizerManifest::kFileName, json.dump(2) + "\n");
 }
 
 std::string printable(std::string_view text, bool escape_high) {

@@ -11,9 +11,6 @@
 
 namespace llmz::data {
 
-/// The whole file; throws Error naming it.
-std::string read_file(const std::filesystem::path& path);
-
 /// FNV-1a, 64 bits, over parts that are told apart by their lengths.
 class Hasher {
  public:

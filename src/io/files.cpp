@@ -114,7 +114,7 @@ void InputFile::read(void* into, size_t bytes, uint64_t offset) const {
     const ssize_t n = ::pread(fd_, at, bytes, static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     check(n >= 0, "cannot read '{}' at byte {}: {}", path_.string(), offset, error_text(errno));
-    check(n > 0, "'{}' ends at byte {}, {} bytes too early", path_.string(), offset, bytes);
+    check(n > 0, "'{}' ends at byte {}, {} bytes too early; it was cut short", path_.string(), offset, bytes);
     at += n;
     bytes -= static_cast<size_t>(n);
     offset += static_cast<uint64_t>(n);

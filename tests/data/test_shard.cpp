@@ -198,7 +198,7 @@ TEST_CASE("files that are no shards are refused with a hint") {
   const TestFolder folder;
   const std::string bare_ids("\x10\x27\x11\x27\x12\x27\x13\x27", 8);  // as nanoGPT writes them
   CHECK(contains(error_of([&] { ShardReader::open(write_file(folder / "train.bin", bare_ids)); }), "nanoGPT"));
-  CHECK(contains(error_of([&] { ShardReader::open(folder / "none.llmz"); }), "none.llmz: No such file"));
+  CHECK(contains(error_of([&] { ShardReader::open(folder / "none.llmz"); }), "none.llmz': No such file"));
   CHECK(contains(error_of([&] { ShardReader::open(folder.path()); }), "a folder"));
   CHECK(contains(error_of([&] { ShardWriter(folder / "no/such/folder.llmz", 300, 7); }), "cannot create"));
 }

@@ -7,6 +7,10 @@
 #include <string>
 #include <vector>
 
+namespace llmz::io {
+class InputFile;
+}
+
 namespace llmz::data {
 
 /// What the first bytes of a shard say. docs/data.md has both layouts byte by byte.
@@ -52,10 +56,10 @@ class ShardReader {
   void verify() const;
 
  private:
-  ShardReader(std::filesystem::path path, std::unique_ptr<PosixFile> file, ShardHeader header);
+  ShardReader(std::filesystem::path path, std::unique_ptr<io::InputFile> file, ShardHeader header);
   [[noreturn]] void refuse_id(int32_t id, int64_t position, int64_t bound) const;
   std::filesystem::path path_;
-  std::unique_ptr<PosixFile> file_;
+  std::unique_ptr<io::InputFile> file_;
   ShardHeader header_;
 };
 
