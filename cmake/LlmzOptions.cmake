@@ -41,6 +41,9 @@ if(LLMZ_NATIVE)
     message(FATAL_ERROR "LLMZ_NATIVE=ON, but ${CMAKE_CXX_COMPILER} does not take -march=native; leave LLMZ_NATIVE off")
   endif()
   list(APPEND flags -march=native)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    list(APPEND flags -Wno-maybe-uninitialized)  # gcc 12 warns about its own AVX-512 intrinsics
+  endif()
 endif()
 if(LLMZ_SANITIZE)
   # An undefined operation must end the test that ran into it, not only print a line.
