@@ -33,5 +33,6 @@ function(llmz_test name)
   target_compile_definitions(test_${name} PRIVATE LLMZ_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   set_target_properties(test_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
   add_test(NAME ${name} COMMAND test_${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 900 ENVIRONMENT "OMP_NUM_THREADS=2")
+  set_tests_properties(${name} PROPERTIES TIMEOUT 900
+                       ENVIRONMENT "OMP_NUM_THREADS=2;OMP_WAIT_POLICY=passive")  # waiting threads leave a busy machine to others
 endfunction()
