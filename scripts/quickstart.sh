@@ -21,7 +21,7 @@ minutes=""
 again=0
 keep=0
 
-usage() { sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,10s/^# \{0,1\}//p' "$root/scripts/quickstart.sh"; }
 
 whole_number() {
   if ! [[ $2 =~ ^[1-9][0-9]*$ ]]; then die "$1 takes a whole number, not '$2'"; fi

@@ -8,7 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/_common.sh"
 
 case ${1:-} in
   -h | --help)
-    sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,5s/^# \{0,1\}//p' "$root/scripts/test.sh"
     exit 0
     ;;
 esac

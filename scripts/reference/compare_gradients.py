@@ -61,13 +61,15 @@ def compare(checkpoint, tokens_path, grads_path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", help="folder with config.json and model.safetensors")
+    parser.add_argument("checkpoint", help="checkpoint, run folder, or folder with config.json and model.safetensors")
     parser.add_argument("--tokens", required=True, help="JSON array [B][S+1] of token ids")
     parser.add_argument("--grads", required=True, help="safetensors written by llmz grads")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest relative error allowed (default 1e-4)")
     arguments = parser.parse_args()
+    newest = os.path.join(arguments.checkpoint, "checkpoints", "last")
+    checkpoint = newest if os.path.isdir(newest) else arguments.checkpoint  # of a run folder, as llmz grads takes it
     try:
-        errors = compare(arguments.checkpoint, arguments.tokens, arguments.grads)
+        errors = compare(checkpoint, arguments.tokens, arguments.grads)
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f"compare_gradients: {error}")
     for name, error in errors.items():

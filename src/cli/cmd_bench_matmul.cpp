@@ -94,17 +94,15 @@ Command add_bench_matmul(CLI::App& bench) {
   CLI::App* parser =
       bench.add_subcommand("matmul", "A 2048 x 2048 x 2048 product, and those of a LLaMA's layers beside it");
   const auto size = [&](const char* name, int64_t& value, const char* meaning) {
-    parser->add_option(name, value, meaning)->check(CLI::PositiveNumber)->capture_default_str();
+    parser->add_option(name, value, meaning)->check(at_least(1))->capture_default_str();
   };
   size("--tokens", options->tokens, "Tokens in a micro-batch");
   size("--hidden", options->hidden, "Width of the model; the default is LLaMA-60M");
   size("--intermediate", options->intermediate, "Width of the MLP");
   size("--vocabulary", options->vocabulary, "Rows of the head");
   size("--loss-chunk", options->loss_chunk, "Tokens that go through the head at once");
-  parser->add_option("--seconds", options->seconds, "Time for each product")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(CLI::NonNegativeNumber);
+  parser->add_option("--seconds", options->seconds, "Time for each product")->check(at_least(0))->capture_default_str();
+  parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(at_least(0));
   parser->add_flag("--json", options->json, "Print JSON");
   set_example(*parser, "llmz bench matmul --hidden 768 --intermediate 2048");
   return {parser, [options] { return bench_matmul(*options); }};

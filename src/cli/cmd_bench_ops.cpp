@@ -218,7 +218,7 @@ Command add_bench_ops(CLI::App& bench) {
   auto options = std::make_shared<Options>();
   CLI::App* parser = bench.add_subcommand("ops", "Every op but the matrix product, at the shapes of a model");
   const auto size = [&](const char* name, int64_t& value, const char* meaning) {
-    parser->add_option(name, value, meaning)->check(CLI::PositiveNumber)->capture_default_str();
+    parser->add_option(name, value, meaning)->check(at_least(1))->capture_default_str();
   };
   size("--batch", options->batch, "Windows in a micro-batch");
   size("--sequence", options->sequence, "Tokens in a window (attention is measured at 256 and 1024)");
@@ -227,10 +227,8 @@ Command add_bench_ops(CLI::App& bench) {
   size("--intermediate", options->intermediate, "Width of the MLP");
   size("--vocabulary", options->vocabulary, "Rows of the embedding and of the head");
   parser->add_option("--only", options->only, "Only ops that have this in their name");
-  parser->add_option("--seconds", options->seconds, "Time for each op")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(CLI::NonNegativeNumber);
+  parser->add_option("--seconds", options->seconds, "Time for each op")->check(at_least(0))->capture_default_str();
+  parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(at_least(0));
   parser->add_flag("--json", options->json, "Print JSON");
   set_example(*parser, "llmz bench ops --only attention --hidden 768 --heads 12");
   return {parser, [options] { return bench_ops(*options); }};

@@ -214,13 +214,12 @@ Command add_bench_step(CLI::App& bench) {
       ->excludes(config)
       ->capture_default_str();
   parser->add_option("--micro-batch", options->micro_batch, "Windows in a step; else as configured")
-      ->check(CLI::PositiveNumber);
-  parser->add_option("--sequence", options->sequence, "Tokens in a window; else as configured")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
+  parser->add_option("--sequence", options->sequence, "Tokens in a window; else as configured")->check(at_least(1));
   parser->add_option("--repeat", options->repeat, "Steps measured, after one that is not")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
-  parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(CLI::NonNegativeNumber);
+  parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(at_least(0));
   add_set_option(*parser, options->overrides);
   parser->add_flag("--json", options->json, "Print JSON");
   set_example(*parser, "llmz bench step --model llama-60m --micro-batch 8 --sequence 256 --repeat 5");

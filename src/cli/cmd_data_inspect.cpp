@@ -98,13 +98,13 @@ Command add_data_inspect(CLI::App& data) {
   parser->add_option("SHARD", options->where, "Shard file (.llmz, or llm.c's .bin), or a folder of them")->required();
   parser->add_option("--tokenizer", options->tokenizer, "Where the tokenizer is, unless it lies beside the shards");
   parser->add_option("--sample-start", options->inspect.sample_start, "First token of the sample")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   parser->add_option("--sample-tokens", options->inspect.sample_tokens, "Length of the sample")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   parser->add_option("--top", options->inspect.top, "How many of the most frequent tokens to list")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   parser->add_flag("--json", options->json, "Print JSON");
   set_example(*parser, "llmz data inspect data/books/train_000000.llmz --sample-start 1000 --sample-tokens 50");

@@ -149,6 +149,8 @@ void print_summary(const Options& options, const data::Manifest& manifest, doubl
              manifest.vocab_size, bytes / tokens, manifest.unigram_perplexity);
   fmt::print("{} shards, {:.1f} MB of text in {:.1f} s: {:.1f} MB/s\n", train.shards.size() + validation.shards.size(),
              bytes * 1e-6, seconds, bytes * 1e-6 / seconds);
+  fmt::print(stderr, "next: llmz train CONFIG --set data.path={} --set model.vocab_size={}\n",
+             options.prepare.out.string(), manifest.vocab_size);
 }
 
 int prepare(Options& options) {
@@ -190,7 +192,7 @@ Command add_data_prepare(CLI::App& data) {
                    "is: tokenizer.model, GPT-2's vocab.json, a folder with either")
       ->required();
   parser->add_option("--validation", prepare_options.validation_fraction, "Share of the documents kept for validation")
-      ->check(CLI::Range(0.0, 0.99))
+      ->check(between(0.0, 0.99))
       ->capture_default_str();
   parser->add_option("--validation-input", prepare_options.validation_inputs,
                      "Validation texts, instead of a share of the input");
@@ -200,13 +202,14 @@ Command add_data_prepare(CLI::App& data) {
                      "Plain text: the line that ends a document, \"\" for blank lines; without it each file is one "
                      "document");
   parser->add_option("--shard-tokens", prepare_options.shard_tokens, "Tokens in a shard")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   parser->add_option("--threads", prepare_options.threads, "CPU threads; 0 = all; the shards do not depend on it")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   parser->add_option("--seed", prepare_options.seed, "Draws the validation documents")->capture_default_str();
-  parser->add_flag("--overwrite", prepare_options.overwrite, "Replace a dataset that is in the folder already; the old one is removed at the start");
+  parser->add_flag("--overwrite", prepare_options.overwrite,
+                   "Replace a dataset that is in the folder already; the old one is removed at the start");
   set_example(*parser,
               "llmz data prepare --input books/*.txt --out data/books --tokenizer train:8192 --validation 0.02");
   return {parser, [options] { return prepare(*options); }};

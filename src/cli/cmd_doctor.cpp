@@ -2,8 +2,8 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "llmz/core/version.h"
 #include "llmz/core/error.h"
+#include "llmz/core/version.h"
 #include "src/cli/commands.h"
 #include "src/cli/doctor.h"
 

@@ -72,16 +72,15 @@ Command add_eval(CLI::App& app) {
   parser->add_option("--split", options->split, "train or val, of a prepared folder")
       ->check(CLI::IsMember({"train", "val"}))
       ->capture_default_str();
-  parser->add_option("--sequence", options->sequence, "Tokens in a window; 0 = as trained")
-      ->check(CLI::NonNegativeNumber);
+  parser->add_option("--sequence", options->sequence, "Tokens in a window; 0 = as trained")->check(at_least(0));
   parser
       ->add_option("--stride", options->stride,
                    "Tokens between windows; less than --sequence gives each token more context; 0 = no overlap")
-      ->check(CLI::NonNegativeNumber);
-  parser->add_option("--batch", options->batch, "Windows at once")->check(CLI::PositiveNumber)->capture_default_str();
+      ->check(at_least(0));
+  parser->add_option("--batch", options->batch, "Windows at once")->check(at_least(1))->capture_default_str();
   parser->add_option("--max-batches", options->max_batches, "Score only so many batches, evenly spread; 0 = all")
-      ->check(CLI::NonNegativeNumber);
-  parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
+  parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(at_least(0));
   parser->add_flag("--json", options->json, "Print JSON");
   set_example(*parser, "llmz eval out/run/checkpoints/best --data data/bible --stride 64");
   return {parser, [options] { return evaluate(*options); }};

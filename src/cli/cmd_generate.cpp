@@ -90,20 +90,18 @@ Command add_generate(CLI::App& app) {
   CLI::App* parser = app.add_subcommand("generate", "Continue a prompt with a trained model");
   parser->add_option("CHECKPOINT", options->checkpoint, "Checkpoint, run folder, or Hugging Face folder")->required();
   parser->add_option("--prompt", options->prompt, "Text to continue; empty starts a document");
-  parser->add_option("--tokens", options->tokens, "New tokens at most")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  parser->add_option("--tokens", options->tokens, "New tokens at most")->check(at_least(1))->capture_default_str();
   parser->add_option("--temperature", sampling.temperature, "Flatter above 1, sharper below; 0 = always the likeliest")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   parser->add_option("--top-k", sampling.top_k, "Draw from the k likeliest tokens; 0 = all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   parser->add_option("--top-p", sampling.top_p, "Draw from the likeliest that add up to this probability")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(between(0.0, 1.0))
       ->capture_default_str();
   parser->add_option("--seed", sampling.seed, "The same seed draws the same text")->capture_default_str();
-  parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(CLI::NonNegativeNumber);
+  parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(at_least(0));
   set_example(*parser, "llmz generate out/run --prompt \"In the beginning\" --tokens 200 --temperature 0.7");
   return {parser, [options] { return generate(*options); }};
 }

@@ -30,13 +30,11 @@ Command add_grads(CLI::App& app) {
   parser->add_option("CHECKPOINT", options->checkpoint, "Checkpoint, run folder, or Hugging Face folder")->required();
   parser->add_option("--tokens", options->tokens, "JSON [[ids of S+1 tokens], ...], or a token shard")->required();
   parser->add_option("--out", options->out, "safetensors file to write")->required();
-  parser->add_option("--rows", options->rows, "Windows taken from a shard")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  parser->add_option("--rows", options->rows, "Windows taken from a shard")->check(at_least(1))->capture_default_str();
   parser->add_option("--sequence", options->sequence, "Tokens in each window of a shard")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
-  parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(CLI::NonNegativeNumber);
+  parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(at_least(0));
   set_example(*parser, "llmz grads out/run --tokens batch.json --out grads.safetensors");
   return {parser, [options] { return grads(*options); }};
 }

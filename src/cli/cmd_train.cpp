@@ -1,4 +1,5 @@
 #include <cmath>
+#include <cstring>
 #include <memory>
 
 #include "llmz/core/system.h"
@@ -24,12 +25,13 @@ int train(const Options& options) {
 
   const std::string& folder = request.config.output.path;
   if (result.signal != 0) {
-    fmt::print(stderr, "stopped by signal {} after step {}; everything is saved in {}: add --resume to go on\n",
-               result.signal, result.step, folder);
+    fmt::print(stderr, "stopped by signal {} ({}) after step {}; everything is saved in {}: add --resume to go on\n",
+               result.signal, strsignal(result.signal), result.step, folder);
     return 128 + result.signal;  // as a shell reports a process that a signal ended
   }
   if (!result.loss) {
-    fmt::print("{} has all {} steps already; raise train.steps to go on\n", folder, result.step);
+    fmt::print("{} is at step {} already, and train.steps is {}: raise it to go on\n", folder, result.step,
+               request.config.train.steps);
     return 0;
   }
   fmt::print("trained {} steps, loss {:.4f}", result.step, *result.loss);
@@ -37,6 +39,7 @@ int train(const Options& options) {
     fmt::print(", validation loss {:.4f}, perplexity {:.2f}", result.validation_loss, std::exp(result.validation_loss));
   }
   fmt::print("; peak memory {:.0f} MB; {}\n", static_cast<double>(process_memory().peak) * 1e-6, folder);
+  fmt::print(stderr, "next: llmz generate {} --prompt \"...\"\n", folder);
   return 0;
 }
 

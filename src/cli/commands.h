@@ -31,6 +31,10 @@ Command add_data_inspect(CLI::App& data);
 /// `--set a.b=value`, as often as wanted.
 void add_set_option(CLI::App& parser, std::vector<std::string>& overrides);
 
+/// Validators whose errors and help are short: "must be at least 1".
+CLI::Validator at_least(double low);
+CLI::Validator between(double low, double high);
+
 /// The "Example:" line under a subcommand's help.
 void set_example(CLI::App& parser, const std::string& example);
 

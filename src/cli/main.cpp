@@ -26,7 +26,8 @@ int run(int argc, char** argv) {
                               add_plan(app), add_bench(app), add_grads(app), add_doctor(app)};
   const auto is_named = [&](const Command& c) { return c.parser->get_name() == argv[1]; };
   if (argc > 1 && argv[1][0] != '-' && std::none_of(std::begin(commands), std::end(commands), is_named)) {
-    llmz::fail("there is no command '{}'; `llmz --help` lists them", argv[1]);
+    std::fprintf(stderr, "llmz: there is no command '%s'; `llmz --help` lists them\n", argv[1]);
+    return 2;
   }
   try {
     app.parse(argc, argv);

@@ -1,3 +1,7 @@
+#include <charconv>
+#include <limits>
+
+#include "llmz/core/error.h"
 #include "src/cli/commands.h"
 
 namespace llmz::cli {
@@ -7,6 +11,33 @@ void add_set_option(CLI::App& parser, std::vector<std::string>& overrides) {
       ->type_name("KEY=VALUE")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+namespace {
+
+/// `text` as a number in [low, high]; otherwise false.
+bool in_range(const std::string& text, double low, double high) {
+  double value = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return code == std::errc() && end == text.data() + text.size() && value >= low && value <= high;
+}
+
+}  // namespace
+
+CLI::Validator at_least(double low) {
+  const std::string what = fmt::format("at least {}", low);
+  const auto check = [low, what](std::string& text) {
+    return in_range(text, low, std::numeric_limits<double>::max()) ? std::string() : "'" + text + "' must be " + what;
+  };
+  return CLI::Validator(check, "(" + what + ")");
+}
+
+CLI::Validator between(double low, double high) {
+  const std::string what = fmt::format("{} to {}", low, high);
+  const auto check = [low, high, what](std::string& text) {
+    return in_range(text, low, high) ? std::string() : "'" + text + "' must be from " + what;
+  };
+  return CLI::Validator(check, "(" + what + ")");
 }
 
 void set_example(CLI::App& parser, const std::string& example) { parser.footer("Example:\n  " + example); }

@@ -61,10 +61,10 @@ Tokenizer::~Tokenizer() = default;
 
 std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& where) {
   if (where == "bytes") return make_bytes_tokenizer();
-  check(
-      fs::exists(where),
-      "{}: no such tokenizer; give a folder, a SentencePiece .model file, one of GPT-2's two files, or the word bytes",
-      where.string());
+  check(fs::exists(where),
+        "{}: no such tokenizer; give a folder, a SentencePiece .model file, one of GPT-2's two files (vocab.json and "
+        "merges.txt), or the word bytes; `llmz data prepare --tokenizer train:VOCAB` makes a new one",
+        where.string());
   if (fs::is_directory(where)) return load_folder(where);
   if (where.extension() == ".model") return make_sentencepiece_tokenizer(where);
   for (const auto& [vocab, merges] : kGpt2Files) {

@@ -120,9 +120,10 @@ double Engine::update(int64_t step, double lr) {
   if (!std::isfinite(norm)) {
     const std::string bad = first_bad_tensor();
     fail(
-        "step {}: the gradient norm is {}; the first bad tensor is {}. Weights are unchanged. Lower optimizer.lr, "
+        "step {}: the gradient norm is not finite; the first bad tensor is {}. Weights are unchanged. Lower "
+        "optimizer.lr, "
         "lengthen schedule.warmup, or resume from an earlier checkpoint",
-        step, norm, bad.empty() ? "none (the sum of squares overflows)" : bad);
+        step, bad.empty() ? "none (the sum of squares overflows)" : bad);
   }
   body_->update(*exec_, step, lr);
   return norm;

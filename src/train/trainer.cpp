@@ -8,6 +8,7 @@
 
 #include "llmz/core/system.h"
 #include "llmz/data/loader.h"
+#include "llmz/data/manifest.h"
 #include "llmz/data/tokenizer.h"
 #include "llmz/io/checkpoint.h"
 #include "llmz/ops/threads.h"
@@ -28,8 +29,23 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-std::vector<std::string> inputs_of(const DataConfig& config, const std::vector<std::string>& listed) {
-  return listed.empty() && !config.path.empty() ? std::vector<std::string>{config.path} : listed;
+/// The shards of one split: the listed ones, or those of data.path.
+data::Dataset open_split(const DataConfig& config, const std::vector<std::string>& listed, const char* key,
+                         const char* split) {
+  const bool from_path = listed.empty() && !config.path.empty();
+  try {
+    return data::Dataset::open(from_path ? std::vector<std::string>{config.path} : listed, split);
+  } catch (const Error& e) {
+    fail("{}: {}", from_path ? "data.path" : key, e.what());
+  }
+}
+
+/// A dataset may have been prepared without a share for validation.
+bool has_validation(const DataConfig& config) {
+  if (!config.validation.empty()) return true;
+  if (config.path.empty()) return false;
+  const bool prepared = std::filesystem::exists(std::filesystem::path(config.path) / data::kManifestName);
+  return !prepared || data::read_manifest(config.path).validation.tokens > 0;
 }
 
 /// The shards of a run, their order, and the tokenizer that made them, checked against the model before anything is
@@ -41,13 +57,14 @@ struct RunData {
   std::unique_ptr<data::Tokenizer> tokenizer;
 
   explicit RunData(const RunConfig& config)
-      : train(data::Dataset::open(inputs_of(config.data, config.data.train), "train")),
+      : train(open_split(config.data, config.data.train, "data.train", "train")),
         loader(train, {.seed = config.train.seed,
                        .sequence_length = config.train.sequence,
                        .micro_batch = config.train.micro_batch,
                        .global_batch = config.train.global_batch}) {
-    const auto inputs = inputs_of(config.data, config.data.validation);
-    if (!inputs.empty()) validation = data::Dataset::open(inputs, "val");
+    if (has_validation(config.data)) {
+      validation = open_split(config.data, config.data.validation, "data.validation", "val");
+    }
     data::check_vocabulary(train, config.model.vocab_size);
     if (validation) data::check_vocabulary(*validation, config.model.vocab_size);
     if (validation) check_same_tokenizer(train, *validation);
@@ -136,6 +153,7 @@ class Trainer {
                "{} threads, matmul peak {:.0f} GFLOP/s\n",
                config_.model.architecture, static_cast<double>(model.parameter_count()) * 1e-6, data_.train.tokens(),
                loader_.windows(), loader_.epochs(config_.train.steps), ops::threads(), matmul_peak_ * 1e-9);
+    if (!data_.validation) fmt::print(stderr, "no validation data: no validation loss, no best checkpoint\n");
     if (resumed_) fmt::print(stderr, "resumed after step {}\n", state_.step);
     for (const std::string& change : changes_) fmt::print(stderr, "changed since then: {}\n", change);
   }
