@@ -149,6 +149,7 @@ void print_summary(const Options& options, const data::Manifest& manifest, doubl
              manifest.vocab_size, bytes / tokens, manifest.unigram_perplexity);
   fmt::print("{} shards, {:.1f} MB of text in {:.1f} s: {:.1f} MB/s\n", train.shards.size() + validation.shards.size(),
              bytes * 1e-6, seconds, bytes * 1e-6 / seconds);
+  std::fflush(stdout);
   fmt::print(stderr, "next: llmz train CONFIG --set data.path={} --set model.vocab_size={}\n",
              options.prepare.out.string(), manifest.vocab_size);
 }

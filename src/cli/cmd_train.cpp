@@ -1,4 +1,5 @@
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <memory>
 
@@ -39,6 +40,7 @@ int train(const Options& options) {
     fmt::print(", validation loss {:.4f}, perplexity {:.2f}", result.validation_loss, std::exp(result.validation_loss));
   }
   fmt::print("; peak memory {:.0f} MB; {}\n", static_cast<double>(process_memory().peak) * 1e-6, folder);
+  std::fflush(stdout);
   fmt::print(stderr, "next: llmz generate {} --prompt \"...\"\n", folder);
   return 0;
 }
