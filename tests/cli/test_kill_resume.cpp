@@ -18,7 +18,7 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr int kKills = 20;
-constexpr int kSteps = 600;
+constexpr int kSteps = 400;
 
 /// Saves at every third step, so that about half of the time goes into checkpoints.
 std::vector<std::string> arguments(const std::string& out, bool resume) {
@@ -84,7 +84,7 @@ TEST_CASE("killed twenty times at random moments and resumed, a run is the undis
     Process process(folder.folder(), arguments("killed", draw > 0));
     // Half of the moments are aimed at a checkpoint being written, the others come as they come.
     const bool aimed = draw % 2 == 0;
-    const auto delay = std::chrono::microseconds(random.below(draw, aimed ? 500 : 40000));
+    const auto delay = std::chrono::microseconds(random.below(draw, aimed ? 500 : 20000));
     REQUIRE(wait_until(process, run, before, [&] { return !aimed || half_written(run); }));
     std::this_thread::sleep_for(delay);
     process.send(SIGKILL);

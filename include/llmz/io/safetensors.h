@@ -14,7 +14,7 @@
 
 namespace llmz::io {
 
-/// The safetensors format of Hugging Face (https://huggingface.co/docs/safetensors): the header's length as 8
+/// The safetensors format of Hugging Face: the header's length as 8
 /// little-endian bytes, a JSON header that gives each tensor's dtype, shape and place, then the data, row-major and
 /// without gaps.
 
