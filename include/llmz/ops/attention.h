@@ -17,7 +17,8 @@ void rotary(Exec& exec, Tensor x, int64_t position_offset, float base, bool inve
 void attention_forward(Exec& exec, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v);
 
 /// Gradients dq, dk, dv (overwritten; shapes of q, k, v) from dout; probabilities come again from lse.
-/// No gradient aliases an input. Same bits from run to run for a given thread count.
+/// No gradient aliases an input. Same bits from run to run for a given thread count. `out` may be absent: then
+/// Σ dout·out of a row, all that is needed of it, comes from Σ_keys p·(dout·v), one more pass over the keys.
 void attention_backward(Exec& exec, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q,
                         Tensor k, Tensor v);
 

@@ -8,6 +8,13 @@ namespace llmz::ops {
 /// y += x, same shape; both may have strided rows.
 void add(Exec& exec, Tensor y, Tensor x);
 
+/// sums[t] = alpha·Σ_i a[t,i]·b[t,i] (+ sums[t] when `accumulate`); a [T,n]; b [T,n], or [n] for every row the same.
+/// Rows may be strided. sums [T] is f32 (f64 for f64). The order of additions is fixed by n alone.
+void row_dot(Exec& exec, Tensor sums, Tensor a, Tensor b, float alpha = 1.0f, bool accumulate = false);
+
+/// norms[0] = Σ (a − b)², norms[1] = Σ b², over all elements; same shape, any strides with dense rows. norms [2] f64.
+void difference_norms(Exec& exec, Tensor norms, Tensor a, Tensor b);
+
 /// out = in, converting dtype; same shape (up to 4 dimensions), any strides with a dense last dimension.
 void copy(Exec& exec, Tensor out, Tensor in);
 
