@@ -1,29 +1,58 @@
 #include "llmz/codec/codec.h"
 
-#include "llmz/ops/matmul.h"
+#include <algorithm>
+
+#include "llmz/ops/elementwise.h"
 
 namespace llmz::codec {
 namespace {
 
 struct Row {
   const char* name;
-  std::unique_ptr<Codec> (*make)();
+  std::unique_ptr<Codec> (*make)(const CodecOptions&, Memory&);
 };
 
-constexpr Row kRegistry[] = {{"store", make_store}, {"recompute", make_recompute}};
+constexpr Row kRegistry[] = {
+    {"store", make_store}, {"recompute", make_recompute}, {"sketch", make_sketch}, {"quant", make_quant}};
 
 }  // namespace
 
-void Codec::weight_grad(Exec& exec, Tensor dy, WeightGrad& grad) {
-  const Buffer x = decode(exec);
-  ops::matmul(exec, {.c = grad.dense, .a = dy, .b = x.tensor(), .transpose_a = true, .accumulate = true});
+bool Clock::is_due(int64_t period) const { return std::find(due.begin(), due.end(), period) != due.end(); }
+
+void Codec::keep(Exec& exec, Buffer x, Rebuild rebuild) {
+  const bool probing = clock_ != nullptr && clock_->probing && (!exact() || projector() != nullptr);
+  if (!probing) return do_keep(exec, std::move(x), std::move(rebuild));
+  const Tensor t = x.tensor();
+  exact_input_ = exec.memory.take("probe.exact", Category::workspace, t.shape, t.dtype);
+  ops::copy(exec, exact_input_.tensor(), t);
+  do_keep(exec, std::move(x), std::move(rebuild));
+  if (!probe_.norms.present()) return;
+  const Buffer decoded = decode(exec);
+  ops::difference_norms(exec, probe_.norms, decoded.tensor(), exact_input_.tensor());
 }
 
-std::unique_ptr<Codec> make_codec(const CodecConfig& config) {
+void Codec::allow_probes(const CodecOptions& options, Memory& memory) {
+  if (!options.probes) return;
+  clock_ = options.clock;
+  if (exact() || !decodes_in_forward()) return;
+  probe_ = {options.name, "code", memory.persistent(options.name + ".probe", Category::workspace, {2}, DType::f64)};
+}
+
+void Codec::drop() {
+  do_drop();
+  exact_input_.reset();
+}
+
+void Codec::low_rank_grad(Exec&, Tensor, Tensor) { fail("this codec makes no low-rank gradients"); }
+
+std::unique_ptr<Codec> make_codec(const CodecOptions& options, Memory& memory) {
   for (const Row& row : kRegistry) {
-    if (config.codec == row.name) return row.make();
+    if (options.config.codec != row.name) continue;
+    auto codec = row.make(options, memory);
+    codec->allow_probes(options, memory);
+    return codec;
   }
-  fail("codec '{}' is unknown; known: {}", config.codec, fmt::join(codec_names(), ", "));
+  fail("codec '{}' is unknown; known: {}", options.config.codec, fmt::join(codec_names(), ", "));
 }
 
 std::vector<std::string> codec_names() {

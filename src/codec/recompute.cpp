@@ -5,23 +5,29 @@ namespace {
 
 class Recompute final : public Codec {
  public:
-  Category input_category() const override { return Category::activations; }
+  explicit Recompute(const CodecOptions& options)
+      : name_(options.name + ".rebuilt"), source_exact_(options.source_exact) {}
 
-  void keep(Exec&, Buffer x, Rebuild rebuild) override {
-    shape_ = x.tensor().shape;
-    dtype_ = x.tensor().dtype;
-    rebuild_ = std::move(rebuild);
-  }
+  bool exact() const override { return source_exact_; }
+  bool decodes_in_forward() const override { return false; }
 
   Buffer decode(Exec& exec) override {
-    Buffer x = exec.memory.take("rebuilt_input", Category::activations, shape_, dtype_);
+    Buffer x = exec.memory.take(name_, Category::activations, shape_, dtype_);
     rebuild_(exec, x.tensor());
     return x;
   }
 
-  void drop() override { rebuild_ = nullptr; }
+ protected:
+  void do_keep(Exec&, Buffer x, Rebuild rebuild) override {
+    shape_ = x.tensor().shape;
+    dtype_ = x.tensor().dtype;
+    rebuild_ = std::move(rebuild);
+  }
+  void do_drop() override { rebuild_ = nullptr; }
 
  private:
+  std::string name_;
+  bool source_exact_;
   Shape shape_;
   DType dtype_ = DType::f32;
   Rebuild rebuild_;
@@ -29,6 +35,8 @@ class Recompute final : public Codec {
 
 }  // namespace
 
-std::unique_ptr<Codec> make_recompute() { return std::make_unique<Recompute>(); }
+std::unique_ptr<Codec> make_recompute(const CodecOptions& options, Memory&) {
+  return std::make_unique<Recompute>(options);
+}
 
 }  // namespace llmz::codec

@@ -5,10 +5,13 @@ namespace {
 
 class Store final : public Codec {
  public:
+  bool exact() const override { return true; }
   Category input_category() const override { return Category::codes; }
-  void keep(Exec&, Buffer x, Rebuild) override { x_ = std::move(x); }
   Buffer decode(Exec&) override { return x_; }
-  void drop() override { x_.reset(); }
+
+ protected:
+  void do_keep(Exec&, Buffer x, Rebuild) override { x_ = std::move(x); }
+  void do_drop() override { x_.reset(); }
 
  private:
   Buffer x_;
@@ -16,6 +19,6 @@ class Store final : public Codec {
 
 }  // namespace
 
-std::unique_ptr<Codec> make_store() { return std::make_unique<Store>(); }
+std::unique_ptr<Codec> make_store(const CodecOptions&, Memory&) { return std::make_unique<Store>(); }
 
 }  // namespace llmz::codec

@@ -50,6 +50,7 @@ std::string_view category_name(Category c) {
     case Category::weights: return "weights";
     case Category::gradients: return "gradients";
     case Category::optimizer: return "optimizer";
+    case Category::projectors: return "projectors";
     case Category::codes: return "codes";
     case Category::activations: return "activations";
     case Category::workspace: return "workspace";

@@ -17,20 +17,20 @@ nn::NormOptions norm(const ModelConfig& c, std::string name, const std::string& 
 
 /// Hugging Face keeps GPT-2's matrices as [in, out].
 nn::LinearOptions linear(std::string name, int64_t in, int64_t out, float init_std, const std::string& part,
-                         const codec::CodecConfig& codec) {
+                         ParamGroup group = ParamGroup::blocks) {
   return {.name = std::move(name),
           .in = in,
           .out = out,
+          .group = group,
           .init_std = init_std,
           .weight_parts = {{part + ".weight", 0, out, true}},
-          .bias_part = part + ".bias",
-          .codec = codec};
+          .bias_part = part + ".bias"};
 }
 
 /// Projections that write into the residual stream start smaller: their sum over depth keeps its size.
 float residual_std(const ModelConfig& c) { return c.init_std / std::sqrt(2.0f * static_cast<float>(c.layers)); }
 
-nn::AttentionOptions attention(const ModelConfig& c, const nn::ActivationsConfig& activations, int64_t layer) {
+nn::AttentionOptions attention(const ModelConfig& c, int64_t layer) {
   const std::string name = fmt::format("layers.{}.attention", layer);
   const std::string hf = fmt::format("transformer.h.{}.", layer);
   return {.name = name,
@@ -40,11 +40,12 @@ nn::AttentionOptions attention(const ModelConfig& c, const nn::ActivationsConfig
           .head_dim = c.head_dim(),
           .rotary = false,
           .norm = norm(c, name + ".norm", hf + "ln_1"),
-          .qkv = linear(name + ".qkv", c.hidden, 3 * c.hidden, c.init_std, hf + "attn.c_attn", activations.input),
-          .out = linear(name + ".out", c.hidden, c.hidden, residual_std(c), hf + "attn.c_proj", {})};
+          .qkv = linear(name + ".qkv", c.hidden, 3 * c.hidden, c.init_std, hf + "attn.c_attn"),
+          .out = linear(name + ".out", c.hidden, c.hidden, residual_std(c), hf + "attn.c_proj",
+                        ParamGroup::attention_output)};
 }
 
-nn::MlpOptions mlp(const ModelConfig& c, const nn::ActivationsConfig& activations, int64_t layer) {
+nn::MlpOptions mlp(const ModelConfig& c, int64_t layer) {
   const std::string name = fmt::format("layers.{}.mlp", layer);
   const std::string hf = fmt::format("transformer.h.{}.", layer);
   return {.name = name,
@@ -52,9 +53,8 @@ nn::MlpOptions mlp(const ModelConfig& c, const nn::ActivationsConfig& activation
           .hidden = c.hidden,
           .intermediate = c.intermediate,
           .norm = norm(c, name + ".norm", hf + "ln_2"),
-          .up = linear(name + ".up", c.hidden, c.intermediate, c.init_std, hf + "mlp.c_fc", activations.input),
-          .down = linear(name + ".down", c.intermediate, c.hidden, residual_std(c), hf + "mlp.c_proj",
-                         activations.mlp_down_input)};
+          .up = linear(name + ".up", c.hidden, c.intermediate, c.init_std, hf + "mlp.c_fc"),
+          .down = linear(name + ".down", c.intermediate, c.hidden, residual_std(c), hf + "mlp.c_proj")};
 }
 
 }  // namespace
@@ -69,7 +69,7 @@ std::unique_ptr<Model> make_gpt2(const ModelConfig& c, const BuildOptions& optio
                       .table_part = "transformer.wte.weight",
                       .positions_part = "transformer.wpe.weight"};
   for (int64_t i = 0; i < c.layers; ++i) {
-    recipe.blocks.push_back({attention(c, options.activations, i), mlp(c, options.activations, i)});
+    recipe.blocks.push_back({attention(c, i), mlp(c, i)});
   }
   recipe.head_norm = norm(c, "head.norm", "transformer.ln_f");
   return assemble(c, options, memory, std::move(recipe));

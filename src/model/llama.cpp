@@ -16,7 +16,7 @@ NormOptions norm(const ModelConfig& c, std::string name, std::string part) {
           .bias_part = ""};
 }
 
-nn::AttentionOptions attention(const ModelConfig& c, const nn::ActivationsConfig& activations, int64_t layer) {
+nn::AttentionOptions attention(const ModelConfig& c, int64_t layer) {
   const std::string name = fmt::format("layers.{}.attention", layer);
   const std::string hf = fmt::format("model.layers.{}.", layer);
   const int64_t heads = c.heads, kv = c.kv_heads_or_heads(), d = c.head_dim();
@@ -35,18 +35,17 @@ nn::AttentionOptions attention(const ModelConfig& c, const nn::ActivationsConfig
                   .weight_parts = {{hf + "self_attn.q_proj.weight", 0, heads * d, false},
                                    {hf + "self_attn.k_proj.weight", heads * d, kv * d, false},
                                    {hf + "self_attn.v_proj.weight", (heads + kv) * d, kv * d, false}},
-                  .bias_part = "",
-                  .codec = activations.input},
+                  .bias_part = ""},
           .out = {.name = name + ".out",
                   .in = heads * d,
                   .out = c.hidden,
+                  .group = ParamGroup::attention_output,
                   .init_std = c.init_std,
                   .weight_parts = {{hf + "self_attn.o_proj.weight", 0, c.hidden, false}},
-                  .bias_part = "",
-                  .codec = {}}};
+                  .bias_part = ""}};
 }
 
-nn::MlpOptions mlp(const ModelConfig& c, const nn::ActivationsConfig& activations, int64_t layer) {
+nn::MlpOptions mlp(const ModelConfig& c, int64_t layer) {
   const std::string name = fmt::format("layers.{}.mlp", layer);
   const std::string hf = fmt::format("model.layers.{}.", layer);
   return {.name = name,
@@ -60,15 +59,13 @@ nn::MlpOptions mlp(const ModelConfig& c, const nn::ActivationsConfig& activation
                  .init_std = c.init_std,
                  .weight_parts = {{hf + "mlp.gate_proj.weight", 0, c.intermediate, false},
                                   {hf + "mlp.up_proj.weight", c.intermediate, c.intermediate, false}},
-                 .bias_part = "",
-                 .codec = activations.input},
+                 .bias_part = ""},
           .down = {.name = name + ".down",
                    .in = c.intermediate,
                    .out = c.hidden,
                    .init_std = c.init_std,
                    .weight_parts = {{hf + "mlp.down_proj.weight", 0, c.hidden, false}},
-                   .bias_part = "",
-                   .codec = activations.mlp_down_input}};
+                   .bias_part = ""}};
 }
 
 }  // namespace
@@ -83,7 +80,7 @@ std::unique_ptr<Model> make_llama(const ModelConfig& c, const BuildOptions& opti
                       .table_part = "model.embed_tokens.weight",
                       .positions_part = ""};
   for (int64_t i = 0; i < c.layers; ++i) {
-    recipe.blocks.push_back({attention(c, options.activations, i), mlp(c, options.activations, i)});
+    recipe.blocks.push_back({attention(c, i), mlp(c, i)});
   }
   recipe.head_norm = norm(c, "head.norm", "model.norm.weight");
   recipe.head_part = "lm_head.weight";

@@ -1,5 +1,8 @@
 #include "llmz/model/model.h"
 
+#include <algorithm>
+#include <set>
+
 #include "llmz/ops/elementwise.h"
 
 namespace llmz::model {
@@ -68,6 +71,67 @@ void Model::forward_backward(Exec& exec, Tensor losses, Tensor tokens, Tensor ta
     (*block)->backward(exec, pass, dx.tensor());
   }
   parts_.embedding->backward(exec, pass, dx.tensor(), flat);
+}
+
+std::vector<int64_t> Model::periods() const {
+  std::set<int64_t> all;
+  for (const codec::Codec* c : parts_.codecs) {
+    for (int64_t period : c->periods()) all.insert(period);
+  }
+  return {all.begin(), all.end()};
+}
+
+std::vector<int64_t> Model::periods_due(int64_t step) const {
+  std::vector<int64_t> due;
+  for (int64_t period : periods()) {
+    if (step % period == 0) due.push_back(period);
+  }
+  return due;
+}
+
+void Model::begin_step(int64_t step, std::vector<int64_t> due) {
+  clock().step = step;
+  clock().micro_step = 0;
+  clock().due = std::move(due);
+  for (codec::Codec* c : parts_.codecs) c->advance();
+}
+
+bool Model::refresh_due() const {
+  return std::any_of(parts_.codecs.begin(), parts_.codecs.end(), [&](const codec::Codec* c) {
+    const auto periods = c->periods();
+    return c->observes() &&
+           std::any_of(periods.begin(), periods.end(), [&](int64_t p) { return parts_.clock->is_due(p); });
+  });
+}
+
+void Model::refresh(Exec& exec, Tensor tokens) {
+  const nn::Pass pass{.batch = tokens.dim(0), .sequence = tokens.dim(1), .observe = true};
+  forward(exec, pass, tokens.reshape({pass.tokens()}), nullptr);
+}
+
+std::vector<codec::State> Model::codec_states() const {
+  std::vector<codec::State> all;
+  for (const codec::Codec* c : parts_.codecs) {
+    for (codec::State& state : c->states()) all.push_back(std::move(state));
+  }
+  return all;
+}
+
+std::vector<codec::Spectrum> Model::spectra() const {
+  std::vector<codec::Spectrum> all;
+  for (const codec::Codec* c : parts_.codecs) {
+    for (codec::Spectrum& spectrum : c->spectra()) all.push_back(std::move(spectrum));
+  }
+  return all;
+}
+
+std::vector<codec::Probe> Model::probes() const {
+  std::vector<codec::Probe> all;
+  for (const codec::Codec* c : parts_.codecs) {
+    if (c->probe().norms.present()) all.push_back(c->probe());
+  }
+  all.insert(all.end(), parts_.gradient_probes.begin(), parts_.gradient_probes.end());
+  return all;
 }
 
 void Model::evaluate(Exec& exec, Tensor losses, Tensor tokens, Tensor targets) {

@@ -3,9 +3,19 @@
 namespace llmz::model {
 
 std::unique_ptr<Model> assemble(const ModelConfig& config, const BuildOptions& options, Memory& memory, Recipe recipe) {
-  nn::BuildContext context{memory, options.precision, options.gradients, {}};
-  const bool checkpoint = nn::checkpoints_blocks(options.activations);
+  nn::validate(options.activations, options.weight_gradient, config.hidden, config.heads * config.head_dim(),
+               config.kv_heads_or_heads() * config.head_dim(), config.intermediate);
   Model::Parts parts;
+  parts.clock = std::make_unique<codec::Clock>();
+  parts.clock->seed = options.seed;
+  nn::BuildContext context{.memory = memory,
+                           .precision = options.precision,
+                           .gradients = options.gradients,
+                           .probes = options.probes,
+                           .activations = options.activations,
+                           .weight_gradient = options.weight_gradient,
+                           .clock = parts.clock.get()};
+  const bool checkpoint = options.activations.block.codec == "recompute";
   parts.embedding = std::make_unique<nn::Embedding>(context, std::move(recipe.embedding));
   for (size_t i = 0; i < recipe.blocks.size(); ++i) {
     auto block = nn::make_block(context, std::move(recipe.blocks[i].attention), std::move(recipe.blocks[i].mlp));
@@ -21,6 +31,8 @@ std::unique_ptr<Model> assemble(const ModelConfig& config, const BuildOptions& o
                            .tied = recipe.head_part.empty() ? &parts.embedding->table() : nullptr};
   parts.head = std::make_unique<nn::LossHead>(context, std::move(head));
   parts.parameters = std::move(context.parameters);
+  if (options.gradients) parts.codecs = std::move(context.codecs);
+  parts.gradient_probes = std::move(context.gradient_probes);
   return std::make_unique<Model>(config, options.precision, std::move(parts));
 }
 

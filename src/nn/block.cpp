@@ -1,6 +1,5 @@
 #include "llmz/nn/block.h"
 
-#include "llmz/nn/config.h"
 #include "llmz/ops/elementwise.h"
 
 namespace llmz::nn {
@@ -52,12 +51,6 @@ class CheckpointedBlock final : public Block {
 };
 
 }  // namespace
-
-bool checkpoints_blocks(const ActivationsConfig& config) {
-  const std::string& codec = config.block.codec;
-  check(codec == "store" || codec == "recompute", "activations.block.codec is '{}'; use store or recompute", codec);
-  return codec == "recompute";
-}
 
 std::unique_ptr<Block> make_block(BuildContext& context, AttentionOptions attention, MlpOptions mlp) {
   return std::make_unique<TransformerBlock>(context, std::move(attention), std::move(mlp));

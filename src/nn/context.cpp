@@ -2,10 +2,37 @@
 
 namespace llmz::nn {
 
-void BuildContext::add(Parameter& p, Shape shape) {
+void BuildContext::add(Parameter& p, Shape shape, const Projector* projector) {
   p.weight = memory.persistent(p.name, Category::weights, shape, precision.weight);
-  if (gradients) p.grad.dense = memory.persistent(p.name + ".grad", Category::gradients, shape, precision.statistic());
   parameters.push_back(&p);
+  if (!gradients) return;
+  const Shape grad = projector != nullptr ? Shape{shape[0], projector->rank()} : shape;
+  const Tensor tensor = memory.persistent(p.name + ".grad", Category::gradients, grad, precision.statistic());
+  if (projector != nullptr) {
+    p.grad.low = {.factor = tensor, .projector = projector};
+  } else {
+    p.grad.dense = tensor;
+  }
+}
+
+std::unique_ptr<codec::Codec> BuildContext::make_codec(const codec::CodecConfig& config, const std::string& name,
+                                                       std::vector<int64_t> widths, bool linear_input,
+                                                       bool source_exact) {
+  codec::CodecOptions options{.config = config,
+                              .name = name,
+                              .widths = std::move(widths),
+                              .dtype = precision.activation,
+                              .layer = next_code,
+                              .clock = clock,
+                              .source_exact = source_exact,
+                              .probes = probes};
+  next_code += static_cast<uint32_t>(options.widths.size());
+  if (!gradients) options.config = {};  // nothing will be kept
+  const bool projects = linear_input && gradients && weight_gradient.form == "low_rank" && config.codec != "sketch";
+  auto codec =
+      projects ? codec::make_projected(options, weight_gradient.projector, memory) : codec::make_codec(options, memory);
+  codecs.push_back(codec.get());
+  return codec;
 }
 
 }  // namespace llmz::nn

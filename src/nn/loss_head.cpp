@@ -21,7 +21,10 @@ LossHead::LossHead(BuildContext& context, LossHeadOptions options)
 void LossHead::forward(Exec& exec, const Pass& pass, Tensor losses, Tensor x, Tensor targets, float grad_scale) {
   const int64_t tokens = pass.tokens(), chunk = std::min(options_.chunk, tokens);
   Buffer out = exec.memory.take("head.input", Category::activations, {tokens, options_.hidden}, precision_.activation);
-  norm_.forward(exec, pass, out.tensor(), x);
+  if (pass.keep) {
+    xhat_ = exec.memory.take("head.xhat", Category::codes, {tokens, options_.hidden}, precision_.activation);
+  }
+  norm_.forward(exec, pass, out.tensor(), xhat_.tensor(), x);
   const Buffer logits =
       exec.memory.take("head.logits", Category::workspace, {chunk, options_.vocab}, precision_.activation);
   for (int64_t first = 0; first < tokens; first += chunk) {
@@ -38,8 +41,9 @@ void LossHead::forward(Exec& exec, const Pass& pass, Tensor losses, Tensor x, Te
 }
 
 void LossHead::backward(Exec& exec, Tensor dx) {
-  norm_.backward(exec, dx, dout_.tensor());
+  norm_.backward(exec, dx, dout_.tensor(), xhat_.tensor());
   dout_.reset();
+  xhat_.reset();
 }
 
 void LossHead::last_logits(Exec& exec, const Pass& pass, Tensor logits, Tensor x) {
@@ -50,7 +54,7 @@ void LossHead::last_logits(Exec& exec, const Pass& pass, Tensor logits, Tensor x
   const Buffer out = exec.memory.take("head.input", Category::activations, {pass.batch, hidden}, precision_.activation);
   Pass row = pass;
   row.sequence = 1;
-  norm_.forward(exec, row, out.tensor(), last.tensor());
+  norm_.forward(exec, row, out.tensor(), {}, last.tensor());
   ops::matmul(exec, {.c = logits, .a = out.tensor(), .b = head().weight, .transpose_b = true});
 }
 

@@ -6,9 +6,14 @@ namespace llmz::nn {
 
 MlpHalf::MlpHalf(BuildContext& context, MlpOptions options)
     : options_(std::move(options)),
-      dtype_(context.precision.activation),
-      up_linear_(context, options_.norm, options_.up),
-      down_linear_(context, options_.down),
+      precision_(context.precision),
+      up_linear_(context, options_.norm, options_.up, context.activations.gate_up_input),
+      up_code_(context.make_codec(context.activations.gate_up, options_.name + ".gate_up",
+                                  std::vector<int64_t>(options_.kind == MlpKind::swiglu ? 2 : 1, options_.intermediate),
+                                  /*linear_input=*/false, up_linear_.exact())),
+      product_code_(context.make_codec(context.activations.down_input, options_.name + ".product",
+                                       {options_.intermediate}, /*linear_input=*/true, up_code_->exact())),
+      down_linear_(context, options_.down, *product_code_),
       up_name_(options_.name + ".up"),
       product_name_(options_.name + ".product") {}
 
@@ -18,34 +23,52 @@ void MlpHalf::activate(Exec& exec, Tensor product, Tensor up) const {
   ops::swiglu_forward(exec, product, up.slice(1, 0, width), up.slice(1, width, width));
 }
 
-void MlpHalf::activate_backward(Exec& exec, Tensor up, Tensor dproduct) const {
-  if (options_.kind == MlpKind::gelu) return ops::gelu_backward(exec, up, dproduct, up);
+void MlpHalf::activate_backward(Exec& exec, Tensor up, Tensor dproduct, Tensor row_sums) const {
+  if (options_.kind == MlpKind::gelu) return ops::gelu_backward(exec, up, dproduct, up, row_sums);
   const int64_t width = options_.intermediate;
   const Tensor gate = up.slice(1, 0, width), half = up.slice(1, width, width);
-  ops::swiglu_backward(exec, gate, half, dproduct, gate, half);
+  ops::swiglu_backward(exec, gate, half, dproduct, gate, half, row_sums);
 }
 
 void MlpHalf::forward(Exec& exec, const Pass& pass, Tensor x) {
-  const Category category = pass.keep ? Category::codes : Category::activations;
-  Buffer up = exec.memory.take(up_name_, category, {pass.tokens(), up_width()}, dtype_);
+  Buffer up = exec.memory.take(up_name_, pass.category(*up_code_), {pass.tokens(), up_width()}, precision_.activation);
   up_linear_.forward(exec, pass, up.tensor(), x);
-  Buffer product = exec.memory.take(product_name_, down_linear_.input_category(pass),
-                                    {pass.tokens(), options_.intermediate}, dtype_);
+  Buffer product = exec.memory.take(product_name_, pass.category(*product_code_),
+                                    {pass.tokens(), options_.intermediate}, precision_.activation);
   activate(exec, product.tensor(), up.tensor());
   down_linear_.forward(exec, x, product.tensor(), /*accumulate=*/true);
+  if (pass.observe) {
+    up_code_->observe(exec, up.tensor());
+    product_code_->observe(exec, product.tensor());
+  }
   if (!pass.keep) return;
-  up_ = std::move(up);
-  down_linear_.keep(exec, std::move(product), [this](Exec& e, Tensor into) { activate(e, into, up_.tensor()); });
+  product_code_->keep(exec, std::move(product), [this](Exec& e, Tensor into) { activate(e, into, up_.tensor()); });
+  up_code_->keep(exec, std::move(up), [this](Exec& e, Tensor into) { up_linear_.rebuild(e, into); });
+}
+
+void MlpHalf::down_backward(Exec& exec, Tensor dx) {
+  Buffer product;
+  if (down_linear_.dense()) product = product_code_->decode(exec);
+  down_linear_.weight_gradient(exec, dx, *product_code_, product.tensor());
+  if (product_code_->exact_input().present()) down_linear_.probe(exec, dx, product_code_->exact_input());
+  product_code_->drop();
 }
 
 void MlpHalf::backward(Exec& exec, Tensor dx) {
-  down_linear_.weight_gradient(exec, dx);
-  Buffer dproduct = exec.memory.take("mlp.dproduct", Category::activations, {dx.dim(0), options_.intermediate}, dtype_);
+  up_ = up_code_->decode(exec);
+  up_code_->drop();
+  down_backward(exec, dx);
+  Buffer dproduct = exec.memory.take("mlp.dproduct", Category::activations, {dx.dim(0), options_.intermediate},
+                                     precision_.activation);
   down_linear_.input_gradient(exec, dproduct.tensor(), dx);
+  Buffer row_sums;
+  if (up_linear_.wants_row_sums()) {
+    row_sums = exec.memory.take("mlp.row_sums", Category::activations, {dx.dim(0)}, precision_.statistic());
+  }
   const Buffer dup = std::move(up_);
-  activate_backward(exec, dup.tensor(), dproduct.tensor());
+  activate_backward(exec, dup.tensor(), dproduct.tensor(), row_sums.tensor());
   dproduct.reset();
-  up_linear_.backward(exec, dx, dup.tensor());
+  up_linear_.backward(exec, dx, dup.tensor(), row_sums.tensor());
 }
 
 }  // namespace llmz::nn

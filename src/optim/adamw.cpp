@@ -1,54 +1,58 @@
-#include "llmz/ops/optimizer.h"
+#include <algorithm>
 
-#include "llmz/optim/optimizer.h"
+#include "src/optim/moments.h"
 
 namespace llmz::optim {
 namespace {
 
-/// AdamW over dense gradients (Loshchilov & Hutter 2019).
+/// AdamW (Loshchilov & Hutter 2019) over dense or low-rank gradients, its moments kept as optimizer.moments says.
 class AdamW final : public Optimizer {
  public:
   AdamW(const OptimizerConfig& config, const std::vector<Parameter*>& parameters, Memory& memory) : config_(config) {
-    for (Parameter* p : parameters) {
-      const DType dtype = p->grad.dense.dtype;
-      Tensor m = memory.persistent(p->name + ".exp_avg", Category::optimizer, p->weight.shape, dtype);
-      Tensor v = memory.persistent(p->name + ".exp_avg_sq", Category::optimizer, p->weight.shape, dtype);
-      rows_.push_back({p, m, v});
-    }
+    validate(config);
+    for (const Parameter* p : parameters) rows_.push_back({p, make_moments(config, *p, memory)});
+    subspace_ = std::any_of(parameters.begin(), parameters.end(), [&](auto* p) { return in_subspace(config, *p); });
+    check(config.moments != "subspace" || subspace_,
+          "optimizer.moments = \"subspace\" needs low-rank weight gradients: keep inputs of linear layers as sketches "
+          "(activations.qkv_input.codec = \"sketch\"), or set weight_gradient.form = \"low_rank\"");
   }
 
   void step(Exec& exec, int64_t step, double lr, Tensor grad_scale) override {
     for (const Row& row : rows_) {
-      ops::adamw(exec, {.weight = row.parameter->weight,
-                        .grad = row.parameter->grad.dense,
-                        .m = row.m,
-                        .v = row.v,
-                        .grad_scale = grad_scale,
-                        .lr = static_cast<float>(lr * lr_scale_of(config_, *row.parameter)),
-                        .beta1 = config_.beta1,
-                        .beta2 = config_.beta2,
-                        .eps = config_.eps,
-                        .weight_decay = weight_decay_of(config_, *row.parameter),
-                        .step = step});
+      const auto scaled = static_cast<float>(lr * static_cast<double>(lr_scale_of(config_, *row.parameter)));
+      row.moments->step(exec, {.step = step, .lr = scaled, .grad_scale = grad_scale});
     }
   }
 
+  void refresh(Exec& exec) override {
+    for (const Row& row : rows_) row.moments->refresh(exec);
+  }
+  bool refreshes() const override { return subspace_ && config_.subspace.at_refresh != "keep"; }
+
   std::vector<State> states() const override {
     std::vector<State> states;
-    for (const Row& row : rows_) {
-      states.push_back({row.parameter, "exp_avg", row.m});
-      states.push_back({row.parameter, "exp_avg_sq", row.v});
-    }
+    for (const Row& row : rows_) row.moments->list(states);
     return states;
   }
 
  private:
   struct Row {
-    Parameter* parameter;
-    Tensor m, v;
+    const Parameter* parameter;
+    std::unique_ptr<Moments> moments;
   };
+
+  static bool in_subspace(const OptimizerConfig& config, const Parameter& p) {
+    return config.moments == "subspace" && p.grad.low.present();
+  }
+  static std::unique_ptr<Moments> make_moments(const OptimizerConfig& config, const Parameter& p, Memory& memory) {
+    if (in_subspace(config, p)) return make_subspace_moments(config, p, memory);
+    if (config.moments == "factored" && p.weight.rank() == 2) return make_factored_moments(config, p, memory);
+    return make_full_moments(config, p, memory);
+  }
+
   OptimizerConfig config_;
   std::vector<Row> rows_;
+  bool subspace_ = false;
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/optimizer.h"
+#include "llmz/ops/projector.h"
 
 namespace llmz::optim {
 namespace {
@@ -29,9 +30,21 @@ std::vector<std::string> optimizer_names() {
   return names;
 }
 
+std::vector<std::string> moment_kinds() { return {"full", "factored", "subspace"}; }
+
+std::vector<std::string> refresh_policies() { return {"keep", "reset", "rotate"}; }
+
+void validate(const OptimizerConfig& config) {
+  check(config.first_moment_bits == 32 || config.first_moment_bits == 8,
+        "optimizer.first_moment_bits = {} is not known; allowed: 32, 8", config.first_moment_bits);
+  check(config.first_moment_bits == 32 || config.moments == "factored",
+        "optimizer.first_moment_bits = 8 goes with optimizer.moments = \"factored\", not \"{}\"", config.moments);
+}
+
 float lr_scale_of(const OptimizerConfig& config, const Parameter& parameter) {
   switch (parameter.group) {
     case ParamGroup::blocks: return config.lr_scale.blocks;
+    case ParamGroup::attention_output: return config.lr_scale.blocks * config.lr_scale.attention_output;
     case ParamGroup::embedding: return config.lr_scale.embedding;
     case ParamGroup::head: return config.lr_scale.head;
     case ParamGroup::norms: return config.lr_scale.norms;
@@ -57,7 +70,13 @@ GradientClip::GradientClip(float max_norm, const std::vector<Parameter*>& parame
 
 void GradientClip::measure(Exec& exec) {
   ops::fill(exec, total_, 0.0f);
-  for (const Parameter* p : parameters_) ops::sum_of_squares(exec, total_, p->grad.dense);
+  for (const Parameter* p : parameters_) {
+    if (p->grad.low.present()) {
+      ops::expanded_sum_of_squares(exec, total_, p->grad.low);
+    } else {
+      ops::sum_of_squares(exec, total_, p->grad.dense);
+    }
+  }
   ops::clip_coefficient(exec, norm_, scale_, total_, max_norm_);
 }
 

@@ -31,13 +31,21 @@ std::vector<io::SafetensorsEntry> weight_entries(const model::Model& model) {
   return entries;
 }
 
-/// Optimizer states carry Hugging Face's names too, in the engine's own orientation: "exp_avg.<name>".
-std::vector<io::SafetensorsEntry> state_entries(const optim::Optimizer& optimizer) {
+/// Optimizer states carry Hugging Face's names too, in the engine's own orientation: "exp_avg.<name>". What belongs to
+/// a parameter as a whole has the engine's name for it, as have projectors: "projector.<tensor>.principal".
+std::vector<io::SafetensorsEntry> state_entries(Engine& engine) {
   std::vector<io::SafetensorsEntry> entries;
-  for (const auto& state : optimizer.states()) {
+  for (const auto& state : engine.optimizer().states()) {
+    if (!state.by_rows) {
+      entries.push_back({state.slot + "." + state.parameter->name, state.tensor});
+      continue;
+    }
     for (const ParameterPart& part : state.parameter->parts) {
       entries.push_back({state.slot + "." + part.name, Parameter::rows_of(state.tensor, part)});
     }
+  }
+  for (const codec::State& state : engine.model().codec_states()) {
+    entries.push_back({"projector." + state.name, state.tensor});
   }
   return entries;
 }
@@ -107,7 +115,7 @@ void save_checkpoint(const fs::path& to, Engine& engine, const RunConfig& config
   io::CheckpointWriter writer(to);
   const auto weights = weight_entries(engine.model());
   writer.add(kModelFile, io::write_safetensors(writer.path(kModelFile), weights, {{"format", "pt"}}));
-  const auto states = state_entries(engine.optimizer());
+  const auto states = state_entries(engine);
   writer.add(kOptimizerFile, io::write_safetensors(writer.path(kOptimizerFile), states));
 
   model::HfOptions hf;
@@ -129,7 +137,7 @@ void save_checkpoint(const fs::path& to, Engine& engine, const RunConfig& config
 TrainState load_checkpoint(const fs::path& from, Engine& engine) {
   io::open_checkpoint(from, /*verify_checksums=*/false);
   read_entries(from / kModelFile, weight_entries(engine.model()));
-  read_entries(from / kOptimizerFile, state_entries(engine.optimizer()));
+  read_entries(from / kOptimizerFile, state_entries(engine));
   return state_of(read_run_file(from));
 }
 

@@ -45,7 +45,7 @@ std::string quoted(const std::string& text) { return Json(text).dump(-1, ' ', fa
 
 /// Keys and the objects that hold them.
 std::vector<std::string> known_paths() {
-  std::vector<std::string> paths = {"model.base"};
+  std::vector<std::string> paths = {"model.base", "preset"};
   for (const Section& section : sections()) paths.push_back(section.name);
   for (const Key& key : schema()) {
     paths.push_back(key.path);

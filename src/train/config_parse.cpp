@@ -9,6 +9,7 @@
 #include "config_text.h"
 #include "llmz/core/error.h"
 #include "llmz/train/config_io.h"
+#include "llmz/train/presets.h"
 
 namespace llmz::train {
 namespace {
@@ -101,7 +102,10 @@ class Reader {
   /// `folder`: where the configuration lies; model names are looked up beside it.
   Reader(RunConfig& config, fs::path folder) : config_(config), folder_(std::move(folder)) {}
 
-  void apply_file(const ConfigText& text) { apply_members(text, "", text.root); }
+  void apply_file(const ConfigText& text) {
+    if (text.root.is_object() && text.root.contains("preset")) apply(text, "preset", text.root["preset"]);
+    apply_members(text, "", text.root);
+  }
 
   void apply_override(const std::string& argument) {
     const size_t equals = argument.find('=');
@@ -117,6 +121,9 @@ class Reader {
   void apply(const ConfigText& text, const std::string& path, const Json& value) {
     if (const Key* key = find_key(path)) {
       std::visit(Assign(*key, value, text.where(path)), key->slot(config_));
+    } else if (path == "preset") {
+      check(value.is_string(), "{}: \"preset\" must be the name of a preset, not {}", text.where(path), shown(value));
+      apply_preset(value.get<std::string>(), text.where(path));
     } else if (path == "model") {
       apply_model(text, value);
     } else if (path == "model.base") {
@@ -138,8 +145,17 @@ class Reader {
       check(name.find('.') == std::string::npos,
             "{}: key \"{}\" has a dot in it; only --set takes dotted keys, in a file objects are nested",
             text.where(member), name);
-      if (member != "model.base") apply(text, member, value);
+      if (member != "model.base" && member != "preset") apply(text, member, value);
     }
+  }
+
+  /// Another method in the place of what was set so far; the rest of the configuration stays.
+  void apply_preset(const std::string& name, const std::string& where) {
+    const Preset* preset = find_preset(name);
+    check(preset != nullptr, "{}: preset \"{}\" is unknown; known: {}", where, name, fmt::join(preset_names(), ", "));
+    reset_method(config_);
+    const ConfigText text = parse_config_text(preset->json, "preset " + name);
+    apply_members(text, "", text.root);
   }
 
   /// A name, or an object that may start from one: {"base": name, keys that differ}.

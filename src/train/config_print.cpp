@@ -1,3 +1,5 @@
+#include <set>
+
 #include "config_schema.h"
 #include "config_text.h"
 #include "llmz/core/decimal.h"
@@ -61,6 +63,10 @@ configuration or, failing that, `configs/models/llama-60m.json` in the working d
 ending `.json` is a path that starts at the configuration's folder. Such a file holds an object of model keys.
 `--set model=llama-130m` puts another model in the place of the file's.
 
+**Presets.** `"preset": "lean"` fills in the keys of a named method first: the keys of `activations` and
+`weight_gradient` and where the optimizer's moments live; keys in the file then change single ones. `llmz plan --presets`
+lists them, `llmz plan --show lean` prints one as JSON.
+
 A *whole number* may be written 10000 or 1e4.
 )";
 
@@ -69,7 +75,11 @@ A *whole number* may be written 10000 or 1e4.
 std::string to_json(const RunConfig& config) {
   RunConfig copy = config;
   Json root = Json::object();
-  for (const Key& key : schema()) member(root, key.path) = value_of(key, copy);
+  RunConfig defaults;
+  for (const Key& key : schema()) {
+    Json value = value_of(key, copy);
+    if (key.family.empty() || value != value_of(key, defaults)) member(root, key.path) = std::move(value);
+  }
   try {
     return root.dump(2) + "\n";
   } catch (const Json::exception& error) {
@@ -83,10 +93,13 @@ std::string config_reference_markdown() {
   for (const Section& section : sections()) {
     text += fmt::format("\n## `{}`\n\n{}\n\n| key | type | default | allowed | meaning |\n|---|---|---|---|---|\n",
                         section.name, section.meaning);
+    std::set<std::string> families;
     for (const Key& key : schema()) {
       if (key.section() != section.name) continue;
-      text += fmt::format("| {} | {} | {} | {} | {} |\n", code(key.path), type_name(key.slot(defaults)),
-                          code(value_of(key, defaults).dump()), allowed_markdown(key), key.meaning);
+      if (!key.family.empty() && !families.insert(key.family).second) continue;
+      text += fmt::format("| {} | {} | {} | {} | {} |\n", code(key.family.empty() ? key.path : key.family),
+                          type_name(key.slot(defaults)), code(value_of(key, defaults).dump()), allowed_markdown(key),
+                          key.meaning);
     }
   }
   return text;

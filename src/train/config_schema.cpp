@@ -11,12 +11,15 @@ namespace llmz::train {
 namespace {
 
 using codec::CodecConfig;
+using codec::ProjectorConfig;
+using codec::QuantConfig;
 using model::ModelConfig;
 using nn::ActivationsConfig;
 using optim::DecayOn;
 using optim::LrScale;
 using optim::OptimizerConfig;
 using optim::ScheduleConfig;
+using optim::SubspaceConfig;
 
 // clang-format off
 template <auto... Members>
@@ -77,31 +80,122 @@ Keys data_keys() {
   };
 }
 
-template <auto Role>
-Key role_codec(const std::string& role, std::vector<std::string> codecs, const std::string& meaning) {
-  return {"activations." + role + ".codec",
-          at<&RunConfig::activations, Role, &CodecConfig::codec>,
-          meaning,
-          {},
-          std::move(codecs)};
+/// Keys of one projector or code, under `prefix`. `member` finds it in the configuration.
+template <class Config, class Member>
+Slot slot_in(const std::function<Config&(RunConfig&)>& find, RunConfig& config, Member member) {
+  return &(find(config).*member);
+}
+
+Keys projector_keys(const std::string& prefix, const std::string& family,
+                    const std::function<ProjectorConfig&(RunConfig&)>& find) {
+  using P = ProjectorConfig;
+  const auto key = [&](const char* name, auto member, const char* meaning, Range range = {},
+                       std::vector<std::string> choices = {}) {
+    return Key{prefix + "." + name,
+               [find, member](RunConfig& c) { return slot_in(find, c, member); },
+               meaning,
+               range,
+               std::move(choices),
+               family + "." + name};
+  };
+  return {
+      key("projector", &P::kind, "of a sketch; `prac`: principal and random part", {}, codec::projector_kinds()),
+      key("rank", &P::rank,
+          "columns of the projector (`prac`: of its principal part): up to 1 a fraction of the tensor's width, above a "
+          "number",
+          above(0)),
+      key("random_rank", &P::random_rank, "`prac`: columns of the random part", above(0)),
+      key("random", &P::random, "`prac`: kind of the random part", {}, codec::random_kinds()),
+      key("refresh", &P::refresh, "steps between new projectors", between(1, kMaxSteps)),
+      key("random_refresh", &P::random_refresh, "`prac`: of the random part alone; 0 = with the principal part",
+          between(0, kMaxSteps)),
+      key("decomposition", &P::decomposition,
+          "principal part by warm-started subspace iteration, or by exact eigen-decomposition", {},
+          {"subspace", "exact"}),
+      key("seed", &P::seed, "of the projector; 0 = made from `train.seed`", at_least(0)),
+  };
+}
+
+Keys quant_keys(const std::string& prefix, const std::string& family,
+                const std::function<QuantConfig&(RunConfig&)>& find) {
+  using Q = QuantConfig;
+  const auto key = [&](const char* name, auto member, const char* meaning, Range range = {},
+                       std::vector<std::string> choices = {}) {
+    return Key{prefix + "." + name,
+               [find, member](RunConfig& c) { return slot_in(find, c, member); },
+               meaning,
+               range,
+               std::move(choices),
+               family + "." + name};
+  };
+  return {
+      key("bits", &Q::bits,
+          "4 or 8 bits a number, of `quant` or of a sketch's code; 0: 8 for `quant`, a sketch as it is", between(0, 8)),
+      key("group", &Q::group, "numbers that share a scale; 0 = a row", between(0, kMaxWidth)),
+      key("rotate", &Q::rotate, "block size of a random Hadamard rotation before rounding, a power of two; 0 = none",
+          between(0, 1024)),
+      key("rounding", &Q::rounding, "to the nearest level, or at random without bias", {}, {"nearest", "stochastic"}),
+  };
+}
+
+void append(Keys& keys, Keys more) {
+  for (Key& key : more) keys.push_back(std::move(key));
 }
 
 Keys activations_keys() {
-  return {
-      role_codec<&ActivationsConfig::input>("input", codec::codec_names(),
-                                            "how the input of query/key/value and of gate/up is kept"),
-      role_codec<&ActivationsConfig::mlp_down_input>(
-          "mlp_down_input", codec::codec_names(),
-          "how the SwiGLU or GELU product, the input of the down projection, is kept"),
-      role_codec<&ActivationsConfig::block>(
-          "block", {"store", "recompute"},
-          "`recompute` keeps only a block's input and runs its forward again in the backward pass"),
-  };
+  Keys keys, details;
+  const std::string family = "activations.<role>";
+  for (const nn::ActivationRole& role : nn::activation_roles()) {
+    const std::string prefix = std::string("activations.") + role.key;
+    const auto find = [member = role.config](RunConfig& c) -> CodecConfig& { return c.activations.*member; };
+    keys.push_back(
+        {prefix + ".codec", [find](RunConfig& c) -> Slot { return &find(c).codec; }, role.meaning, {}, role.codecs});
+    if (prefix == "activations.block") continue;
+    append(details,
+           projector_keys(prefix, family, [find](RunConfig& c) -> ProjectorConfig& { return find(c).projector; }));
+    append(details, quant_keys(prefix, family, [find](RunConfig& c) -> QuantConfig& { return find(c).quant; }));
+  }
+  keys.push_back({"activations.norm_constant",
+                  at<&RunConfig::activations, &ActivationsConfig::norm_constant>,
+                  "where a norm's backward takes mean(dx̂·x̂) from when it has x̂ only approximately: exactly, from the "
+                  "linear layer's `outputs`, or from the `code` of x̂ (as PRAC does)",
+                  {},
+                  {"outputs", "code"}});
+  append(keys, std::move(details));
+  return keys;
+}
+
+Keys weight_gradient_keys() {
+  Keys keys = {{"weight_gradient.form",
+                at<&RunConfig::weight_gradient, &codec::GradientConfig::form>,
+                "`auto`: low-rank where the input is kept as a sketch, else dense; `low_rank`: there too, through the "
+                "projector below of the input that backward has; `dense`: none may be low-rank",
+                {},
+                {"auto", "dense", "low_rank"}}};
+  append(keys, projector_keys("weight_gradient", "weight_gradient",
+                              [](RunConfig& c) -> ProjectorConfig& { return c.weight_gradient.projector; }));
+  return keys;
 }
 
 Keys optimizer_keys() {
   return {
       {"optimizer.name", optimizer_key<&OptimizerConfig::name>, "update rule", {}, optim::optimizer_names()},
+      {"optimizer.moments",
+       optimizer_key<&OptimizerConfig::moments>,
+       "where the moments live: in the weight's own shape, the second one factored into rows and columns (Adafactor), "
+       "or "
+       "in the subspace of low-rank gradients (CompAct)",
+       {},
+       optim::moment_kinds()},
+      {"optimizer.first_moment_bits", optimizer_key<&OptimizerConfig::first_moment_bits>,
+       "32, or 8 (block-wise dynamic quantisation) with factored moments", between(8, 32)},
+      {"optimizer.subspace.alpha", optimizer_key<&OptimizerConfig::subspace, &SubspaceConfig::alpha>,
+       "factor on updates that come back from the subspace", at_least(0)},
+      {"optimizer.subspace.at_refresh",
+       optimizer_key<&OptimizerConfig::subspace, &SubspaceConfig::at_refresh>,
+       "what becomes of subspace moments when the projector changes",
+       {},
+       optim::refresh_policies()},
       {"optimizer.lr", optimizer_key<&OptimizerConfig::lr>, "peak learning rate", at_least(0)},
       {"optimizer.beta1", optimizer_key<&OptimizerConfig::beta1>, "decay of the first moment", from_below(0, 1)},
       {"optimizer.beta2", optimizer_key<&OptimizerConfig::beta2>, "decay of the second moment", from_below(0, 1)},
@@ -112,6 +206,8 @@ Keys optimizer_keys() {
        "largest norm of the whole gradient, which is scaled down to it; 0 = no clipping", at_least(0)},
       {"optimizer.lr_scale.blocks", optimizer_key<&OptimizerConfig::lr_scale, &LrScale::blocks>,
        "factor on the learning rate of the blocks' matrices", at_least(0)},
+      {"optimizer.lr_scale.attention_output", optimizer_key<&OptimizerConfig::lr_scale, &LrScale::attention_output>,
+       "another factor on that of the output projections of attention", at_least(0)},
       {"optimizer.lr_scale.embedding", optimizer_key<&OptimizerConfig::lr_scale, &LrScale::embedding>,
        "factor on the learning rate of the embeddings", at_least(0)},
       {"optimizer.lr_scale.head", optimizer_key<&OptimizerConfig::lr_scale, &LrScale::head>,
@@ -165,6 +261,9 @@ Keys train_keys() {
        between(0, 65536)},
       {"train.eval_every", train_key<&TrainConfig::eval_every>, "steps between validations; 0 = only at the end",
        between(0, kMaxSteps)},
+      {"train.diagnostics", train_key<&TrainConfig::diagnostics>,
+       "steps between measurements of the errors of codes and weight gradients, into diagnostics.jsonl; 0 = none",
+       between(0, kMaxSteps)},
       {"train.eval_batches", train_key<&TrainConfig::eval_batches>,
        "micro-batches of a validation during training; 0 = the whole split", between(0, kMaxSteps)},
   };
@@ -192,8 +291,12 @@ struct Group {
 const Group kGroups[] = {
     {{"model", "The model's shape."}, model_keys},
     {{"data", "What is read. Relative paths start at the working directory."}, data_keys},
-    {{"activations", "What each layer keeps between forward and backward, by the role of the tensor."},
+    {{"activations",
+      "What each layer keeps between forward and backward, by the role of the tensor (docs/methods.md). Keys that the "
+      "codec "
+      "of a role does not use change nothing."},
      activations_keys},
+    {{"weight_gradient", "Which form the weight gradients of the blocks' linear layers have."}, weight_gradient_keys},
     {{"optimizer", "How weights follow gradients."}, optimizer_keys},
     {{"schedule", "How the learning rate moves during the run."}, schedule_keys},
     {{"train", "How long, how much at once, and where."}, train_keys},

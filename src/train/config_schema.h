@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <string>
 #include <variant>
@@ -29,10 +30,13 @@ struct Range {
 /// docs/config.md are made from it, and its default is the member's own.
 struct Key {
   std::string path;  ///< "train.steps"
-  Slot (*slot)(RunConfig&);
+  std::function<Slot(RunConfig&)> slot;
   std::string meaning;
   Range range = {};
   std::vector<std::string> choices = {};
+  /// Where several sections hold the same key: how the documentation writes them all, "activations.<role>.rank". Such
+  /// keys are printed only where they differ from their default.
+  std::string family = {};
 
   std::string section() const { return path.substr(0, path.find('.')); }
 };

@@ -43,6 +43,10 @@ void check_output(const OutputConfig& output) {
 
 void validate(const RunConfig& config) {
   model::validate(config.model);
+  nn::validate(config.activations, config.weight_gradient, config.model.hidden,
+               config.model.heads * config.model.head_dim(), config.model.kv_heads_or_heads() * config.model.head_dim(),
+               config.model.intermediate);
+  optim::validate(config.optimizer);
   check_batches(config);
   check_schedule(config);
   check_output(config.output);

@@ -7,6 +7,32 @@
 
 namespace llmz::train {
 
+namespace {
+
+/// Refreshes of different periods take different memory, so each combination is a program of its own.
+std::string name_of_refresh(const codec::Clock& clock) {
+  return clock.step == 0 ? ".start" : fmt::format(".every {}", fmt::join(clock.due, " and "));
+}
+
+constexpr size_t kMaxPeriods = 4;
+
+/// Every non-empty choice of some of the periods.
+std::vector<std::vector<int64_t>> combinations(const std::vector<int64_t>& periods) {
+  check(periods.size() <= kMaxPeriods,
+        "the refresh and random_refresh keys have {} different values; at most {} are possible", periods.size(),
+        kMaxPeriods);
+  std::vector<std::vector<int64_t>> all;
+  for (unsigned choice = 1; choice < (1u << periods.size()); ++choice) {
+    all.emplace_back();
+    for (size_t i = 0; i < periods.size(); ++i) {
+      if ((choice >> i & 1u) != 0) all.back().push_back(periods[i]);
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
 /// Everything that is built twice: once against the recording memory, once against the arena.
 struct Engine::Body {
   std::unique_ptr<model::Model> model;
@@ -29,8 +55,26 @@ struct Engine::Body {
                                o.build.precision.statistic());
   }
 
-  void begin_step(Exec& exec) {
-    for (const Parameter* p : model->parameters()) ops::fill(exec, p->grad.dense, 0.0f);
+  void zero_gradients(Exec& exec) {
+    for (const Parameter* p : model->parameters()) ops::fill(exec, p->grad.accumulator(), 0.0f);
+  }
+  /// What a step with due refreshes does before its first micro-step.
+  void refresh(Exec& exec) {
+    const std::string which = name_of_refresh(model->clock());
+    if (model->refresh_due()) {
+      const ProgramScope program(exec.memory, "refresh" + which);
+      model->refresh(exec, tokens);
+    }
+    if (optimizer->refreshes()) {
+      const ProgramScope program(exec.memory, "moments" + which);
+      optimizer->refresh(exec);
+    }
+  }
+  void diagnose(Exec& exec) {
+    const ProgramScope program(exec.memory, "diagnose");
+    model->clock().probing = true;
+    model->forward_backward(exec, losses, tokens, targets, 1.0f);
+    model->clock().probing = false;
   }
   void micro_step(Exec& exec, float grad_scale) {
     const ProgramScope program(exec.memory, "micro_step");
@@ -56,10 +100,17 @@ MemoryPlan Engine::plan(const EngineOptions& options) {
   {
     Body body(options, recorder);
     if (options.training) {
-      body.begin_step(exec);
+      body.model->begin_step(0);
+      body.zero_gradients(exec);
+      body.refresh(exec);
+      for (auto& due : combinations(body.model->periods())) {
+        body.model->begin_step(1, due);
+        body.refresh(exec);
+      }
       body.micro_step(exec, 1.0f);
       body.measure(exec);
       body.update(exec, 1, 0.0);
+      if (options.build.probes) body.diagnose(exec);
     }
     body.evaluate(exec);
   }
@@ -95,7 +146,12 @@ optim::Optimizer& Engine::optimizer() {
 
 void Engine::initialise(uint64_t seed) { body_->model->initialise(*exec_, seed); }
 
-void Engine::begin_step() { body_->begin_step(*exec_); }
+void Engine::begin_step(int64_t step) {
+  body_->model->begin_step(step - 1);
+  body_->zero_gradients(*exec_);
+  refresh_pending_ = !body_->model->clock().due.empty();
+  refreshed_ = body_->model->refresh_due();
+}
 
 void Engine::load_batch(std::span<const int32_t> tokens, std::span<const int32_t> targets) {
   const auto count = static_cast<size_t>(options_.micro_batch * options_.sequence);
@@ -107,7 +163,10 @@ void Engine::load_batch(std::span<const int32_t> tokens, std::span<const int32_t
 
 double Engine::micro_step(std::span<const int32_t> tokens, std::span<const int32_t> targets, float grad_scale) {
   load_batch(tokens, targets);
+  if (refresh_pending_) body_->refresh(*exec_);
+  refresh_pending_ = false;
   body_->micro_step(*exec_, grad_scale);
+  ++body_->model->clock().micro_step;
   const float* losses = body_->losses.as<float>();
   double sum = 0;
   for (int64_t i = 0; i < body_->losses.numel(); ++i) sum += static_cast<double>(losses[i]);
@@ -127,6 +186,20 @@ double Engine::update(int64_t step, double lr) {
   }
   body_->update(*exec_, step, lr);
   return norm;
+}
+
+std::vector<CodeError> Engine::diagnose(std::span<const int32_t> tokens, std::span<const int32_t> targets) {
+  check(options_.build.probes, "an engine built without probes cannot diagnose");
+  load_batch(tokens, targets);
+  body_->zero_gradients(*exec_);
+  body_->diagnose(*exec_);
+  body_->zero_gradients(*exec_);
+  std::vector<CodeError> errors;
+  for (const codec::Probe& probe : body_->model->probes()) {
+    const double* norms = probe.norms.as<double>();
+    errors.push_back({probe.name, probe.what, norms[1] > 0 ? std::sqrt(norms[0] / norms[1]) : 0.0});
+  }
+  return errors;
 }
 
 std::span<const float> Engine::evaluate(std::span<const int32_t> tokens, std::span<const int32_t> targets) {
@@ -149,7 +222,8 @@ std::string Engine::first_bad_tensor() const {
     if (!all_finite(p->weight)) return "weight " + p->name;
   }
   for (const Parameter* p : body_->model->parameters()) {
-    if (p->grad.dense.present() && !all_finite(p->grad.dense)) return "gradient " + p->name;
+    const Tensor grad = p->grad.accumulator();
+    if (grad.present() && !all_finite(grad)) return "gradient " + p->name;
   }
   return "";
 }

@@ -64,7 +64,7 @@ double write_gradients(const fs::path& checkpoint, const std::vector<std::vector
   Engine engine(options);
   load_weights(header.folder, engine.model());
   const auto count = static_cast<double>(tokens.size());
-  engine.begin_step();
+  engine.begin_step(1);
   double loss = engine.micro_step(tokens, targets, static_cast<float>(1 / count)) / count;
 
   std::vector<io::SafetensorsEntry> entries = {{"loss", Tensor(&loss, DType::f64, {1})}};

@@ -7,24 +7,11 @@
 #include <nlohmann/json.hpp>
 
 #include "llmz/core/error.h"
-#include "llmz/io/files.h"
 
 namespace llmz::train {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-/// The lines of `file` that belong to steps up to `last_step`; a line that does not parse ends the file.
-std::string lines_until(const std::filesystem::path& file, int64_t last_step) {
-  std::ifstream in(file);
-  std::string kept, line;
-  while (std::getline(in, line)) {
-    const Json entry = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (entry.is_discarded() || !entry.contains("step") || !entry["step"].is_number_integer()) break;
-    if (entry["step"].get<int64_t>() <= last_step) kept += line + "\n";
-  }
-  return kept;
-}
 
 std::string duration(double seconds) {
   const auto s = static_cast<int64_t>(std::llround(seconds));
@@ -33,17 +20,6 @@ std::string duration(double seconds) {
 }
 
 }  // namespace
-
-MetricsLog::MetricsLog(const std::filesystem::path& file, int64_t last_step) : path_(file) {
-  if (std::filesystem::exists(file)) io::write_text(file, lines_until(file, last_step));
-  out_.open(file, std::ios::app);
-  check(out_.good(), "cannot write {}: check output.path and its permissions", file.string());
-}
-
-void MetricsLog::append(const std::string& line) {
-  out_ << line << std::endl;
-  check(out_.good(), "cannot write {}: is the disk full?", path_.string());
-}
 
 void MetricsLog::write(const StepMetrics& m) {
   Json entry = {{"step", m.step},
@@ -55,14 +31,12 @@ void MetricsLog::write(const StepMetrics& m) {
                 {"tokens_per_second", m.tokens_per_second},
                 {"matmul_fraction", m.matmul_fraction},
                 {"resident_bytes", m.resident_bytes}};
-  append(entry.dump());
+  lines_.append(entry.dump());
 }
 
 void MetricsLog::write_validation(int64_t step, double loss) {
-  append(Json{{"step", step}, {"validation_loss", loss}, {"validation_perplexity", std::exp(loss)}}.dump());
+  lines_.append(Json{{"step", step}, {"validation_loss", loss}, {"validation_perplexity", std::exp(loss)}}.dump());
 }
-
-void MetricsLog::sync() { io::sync_path(path_); }
 
 Progress::Progress(int64_t total_steps, int64_t first_step, int64_t every)
     : total_(total_steps),

@@ -9,8 +9,9 @@
 namespace llmz::train {
 namespace {
 
-constexpr std::string_view kFixed[] = {"model.", "optimizer.name", "train.seed", "train.sequence",
-                                       "train.global_batch"};
+constexpr std::string_view kFixed[] = {
+    "model.",     "optimizer.name", "optimizer.moments", "optimizer.first_moment_bits",
+    "train.seed", "train.sequence", "train.global_batch"};
 
 /// {"train.steps": 100, ...}
 nlohmann::json flat(const RunConfig& config) {

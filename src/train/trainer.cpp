@@ -14,6 +14,7 @@
 #include "llmz/ops/threads.h"
 #include "llmz/train/checkpoint.h"
 #include "llmz/train/config_io.h"
+#include "llmz/train/diagnostics.h"
 #include "llmz/train/evaluate.h"
 #include "llmz/train/matmul_peak.h"
 #include "llmz/train/metrics.h"
@@ -119,6 +120,8 @@ class Trainer {
     announce();
     const int64_t steps = config_.train.steps, first = state_.step;
     MetricsLog log(folder_.metrics_file(), first);
+    const bool has_spectra = !engine_.model().spectra().empty();
+    DiagnosticsLog diagnostics(folder_.path(), first, config_.train.diagnostics > 0, has_spectra);
     Progress progress(steps, first, config_.output.log_every);
     data::Prefetcher batches(loader_, first, 0, 1);
     const StopSignals stop;
@@ -129,6 +132,9 @@ class Trainer {
       result.loss = metrics.loss;
       log.write(metrics);
       progress.step(metrics);
+      if (has_spectra && engine_.refreshed()) diagnostics.write_spectra(state_.step, engine_.model().spectra());
+      // Over the step's last micro-batch, after its update: nothing of the run depends on it.
+      if (due(config_.train.diagnostics)) diagnostics.write_errors(state_.step, engine_.diagnose(inputs_, targets_));
       // Asked once a step: a signal that comes later finds the next step, and nothing ends unsaved.
       const bool finished = state_.step == steps;
       if (!finished) result.signal = stop.received();
@@ -167,7 +173,7 @@ class Trainer {
     targets_.resize(micro_tokens);
 
     engine_.exec().flops = 0;
-    engine_.begin_step();
+    engine_.begin_step(state_.step + 1);
     double sum = 0;
     for (int i = 0; i < micro_steps; ++i) {
       batches.next(inputs_, targets_);
@@ -238,7 +244,11 @@ void check_memory(const EngineOptions& options) {
 
 EngineOptions engine_options(const RunConfig& config) {
   return {.model = config.model,
-          .build = {.activations = config.activations, .loss_chunk = config.train.loss_chunk},
+          .build = {.activations = config.activations,
+                    .weight_gradient = config.weight_gradient,
+                    .loss_chunk = config.train.loss_chunk,
+                    .probes = config.train.diagnostics > 0,
+                    .seed = config.train.seed},
           .optimizer = config.optimizer,
           .micro_batch = config.train.micro_batch,
           .sequence = config.train.sequence,

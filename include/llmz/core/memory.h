@@ -12,8 +12,17 @@
 namespace llmz {
 
 /// What a buffer is for; `llmz plan` prints one line for each.
-enum class Category : uint8_t { weights, gradients, optimizer, codes, activations, workspace, communication };
-constexpr int kCategories = 7;
+enum class Category : uint8_t {
+  weights,
+  gradients,
+  optimizer,
+  projectors,
+  codes,
+  activations,
+  workspace,
+  communication
+};
+constexpr int kCategories = 8;
 std::string_view category_name(Category c);
 
 /// One buffer of a plan. Spans live from `begin` to `end` (event numbers inside their program);

@@ -4,17 +4,22 @@
 #include <string>
 #include <vector>
 
+#include "llmz/core/projector.h"
 #include "llmz/core/tensor.h"
 
 namespace llmz {
 
 /// A weight's gradient as a backward pass leaves it, summed over micro-batches.
 struct WeightGrad {
-  Tensor dense;  ///< [m,n], the weight's own shape; absent when the model is built without gradients
+  Tensor dense;     ///< [m,n], the weight's own shape; absent when the gradient is low-rank or there is none
+  LowRankGrad low;  ///< instead of `dense`
+
+  /// What is accumulated: `dense` or the low-rank factor; absent in a model without gradients.
+  Tensor accumulator() const { return low.present() ? low.factor : dense; }
 };
 
 /// What learning-rate scales and weight decay distinguish.
-enum class ParamGroup : uint8_t { blocks, embedding, head, norms };
+enum class ParamGroup : uint8_t { blocks, attention_output, embedding, head, norms };
 enum class ParamKind : uint8_t { matrix, gain, bias, embedding };
 
 /// One tensor as Hugging Face names and stores it: rows [row, row + rows) of the parameter, transposed on disk where

@@ -7,8 +7,8 @@
 namespace llmz {
 
 /// P [n,r] of a sketch z = x·P, as codecs make it and ops take it: r = r₁ + r₂ columns, P = [Q₁, (I − Q₁Q₁ᵀ)·R].
-/// Q₁ (principal part, r₁ columns) and, for `basis`, R are stored; `gaussian` and `sign` come from Philox alone. A view:
-/// owns nothing. Bases are stored by rows, each row one direction of the input space.
+/// Q₁ (principal part, r₁ columns) and, for `basis`, R are stored; `gaussian` and `sign` come from Philox alone. A
+/// view: owns nothing. Bases are stored by rows, each row one direction of the input space.
 struct Projector {
   enum class Random : uint8_t {
     none,      ///< r₂ = 0: PAC, biased
@@ -32,19 +32,17 @@ struct Projector {
 
   int64_t rank() const { return principal_rank + random_rank; }
   /// k of the `basis` kind.
-  double random_gain() const {
-    return static_cast<double>(width - principal_rank) / static_cast<double>(random_rank);
-  }
+  double random_gain() const { return static_cast<double>(width - principal_rank) / static_cast<double>(random_rank); }
 };
 
 /// A weight gradient G̃ = (Ĝ·Pᵀ)∘column_scale + row_term·column_termᵀ [m,n] that is never formed whole. The last two
 /// terms come from a norm between the coded tensor x̂ and the linear layer: its input is x̂∘gain (+ bias).
 struct LowRankGrad {
-  Tensor factor;  ///< Ĝ [m,r]; absent when the gradient is dense
+  Tensor factor = {};  ///< Ĝ [m,r]; absent when the gradient is dense
   const Projector* projector = nullptr;
-  Tensor column_scale;  ///< [n], the norm's gain; absent = ones
-  Tensor row_term;      ///< [m], Σ_t dy; absent with column_term
-  Tensor column_term;   ///< [n], the norm's bias; absent = zeros
+  Tensor column_scale = {};  ///< [n], the norm's gain; absent = ones
+  Tensor row_term = {};      ///< [m], Σ_t dy; absent with column_term
+  Tensor column_term = {};   ///< [n], the norm's bias; absent = zeros
 
   bool present() const { return factor.present(); }
 };

@@ -9,7 +9,15 @@ namespace llmz {
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
 /// What a random number is for; with the layer it selects an independent stream of one seed.
-enum class Purpose : uint32_t { weights = 1, data_order = 2, sampling = 3, projector = 4, rounding = 5, test = 99 };
+enum class Purpose : uint32_t {
+  weights = 1,
+  data_order = 2,
+  sampling = 3,
+  projector = 4,
+  rounding = 5,
+  rotation = 6,
+  test = 99
+};
 
 /// A random sequence addressed by element: `at(i)` depends on (seed, purpose, layer, i) alone, never on who
 /// asks or in which order. Laid out as cuRAND's Philox: key = seed, subsequence = (purpose, layer), so

@@ -15,9 +15,12 @@ namespace llmz::model {
 /// How a model is built, beside its shape.
 struct BuildOptions {
   nn::ActivationsConfig activations = {};
+  codec::GradientConfig weight_gradient = {};
   nn::Precision precision = {};
   int64_t loss_chunk = 1024;  ///< tokens whose logits exist at once
   bool gradients = true;      ///< false: evaluation and generation only
+  bool probes = false;        ///< passes may measure the errors of codes and weight gradients
+  uint64_t seed = 1;          ///< of projectors and stochastic rounding
 };
 
 /// A decoder: embedding, residual blocks, final norm with the loss head. Which layers, in which order and under which
@@ -30,6 +33,9 @@ class Model {
     std::vector<std::unique_ptr<nn::Block>> blocks;
     std::unique_ptr<nn::LossHead> head;
     std::vector<Parameter*> parameters;  ///< in the order of the model; owned by the layers
+    std::unique_ptr<codec::Clock> clock;
+    std::vector<codec::Codec*> codecs;  ///< likewise
+    std::vector<codec::Probe> gradient_probes;
   };
   Model(ModelConfig config, nn::Precision precision, Parts parts);
 
@@ -44,6 +50,23 @@ class Model {
   /// Initial weights from `seed`: the same on every machine, whatever the number of threads.
   void initialise(Exec& exec, uint64_t seed);
 
+  /// Start of optimizer step `step` (0-based), or of one as it would be with these refresh periods due: projectors
+  /// follow.
+  void begin_step(int64_t step) { begin_step(step, periods_due(step)); }
+  void begin_step(int64_t step, std::vector<int64_t> due);
+  /// Refresh periods of all codecs, each once, ascending.
+  std::vector<int64_t> periods() const;
+  /// Whether this step begins with a forward pass over which codecs look at their tensors.
+  bool refresh_due() const;
+  /// That pass: x [T] tokens as for `forward_backward`.
+  void refresh(Exec& exec, Tensor tokens);
+  codec::Clock& clock() { return *parts_.clock; }
+
+  /// What the codecs keep for the whole run, for checkpoints.
+  std::vector<codec::State> codec_states() const;
+  std::vector<codec::Spectrum> spectra() const;
+  std::vector<codec::Probe> probes() const;
+
   /// One micro-batch of training. tokens, targets [B,S] i32 (target −1 = none); losses [B·S] per token, in nats.
   /// Gradients of grad_scale·Σ losses are added to the parameters' gradients.
   void forward_backward(Exec& exec, Tensor losses, Tensor tokens, Tensor targets, float grad_scale);
@@ -54,6 +77,7 @@ class Model {
   void generate(Exec& exec, Tensor logits, Tensor tokens, int64_t position, std::vector<nn::KvCache>& caches);
 
  private:
+  std::vector<int64_t> periods_due(int64_t step) const;
   Buffer forward(Exec& exec, const nn::Pass& pass, Tensor tokens, std::vector<nn::KvCache>* caches);
 
   ModelConfig config_;

@@ -18,8 +18,9 @@ struct AttentionOptions {
   LinearOptions qkv, out;
 };
 
-/// The attention half of a block: x += Wo·attention(Wqkv·norm(x)). Keeps q, k, v (rotated), the output o, which is also
-/// the output projection's input, and the rows' log-sum-exp.
+/// The attention half of a block: x += Wo·attention(Wqkv·norm(x)). Keeps codes of q, k, v (rotated) and of the output
+/// o, which is also the output projection's input, and the rows' log-sum-exp. Where o is kept as a sketch, attention's
+/// backward does without it.
 class AttentionHalf {
  public:
   AttentionHalf(BuildContext& context, AttentionOptions options);
@@ -34,14 +35,17 @@ class AttentionHalf {
     Tensor q, k, v;  ///< [B,S,heads or kv_heads,D] views of one [T, (heads + 2·kv_heads)·D] buffer
   };
   Heads split(const Pass& pass, Tensor qkv) const;
+  Shape by_head(const Pass& pass) const { return {pass.batch, pass.sequence, options_.heads, options_.head_dim}; }
+  void output_backward(Exec& exec, Tensor dx, Tensor dout, Buffer& out);
   int64_t qkv_width() const { return (options_.heads + 2 * options_.kv_heads) * options_.head_dim; }
 
   AttentionOptions options_;
   Precision precision_;
   NormLinear qkv_linear_;
+  std::unique_ptr<codec::Codec> qkv_code_, out_code_;
   Linear out_linear_;
   std::string qkv_name_, out_name_, lse_name_;
-  Buffer qkv_, out_, lse_;
+  Buffer lse_;
 };
 
 }  // namespace llmz::nn

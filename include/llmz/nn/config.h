@@ -6,13 +6,31 @@ namespace llmz::nn {
 
 /// What each layer keeps for its backward pass, by tensor role (JSON `activations`).
 struct ActivationsConfig {
-  codec::CodecConfig input;           ///< norm output, the input of query/key/value and of gate/up
-  codec::CodecConfig mlp_down_input;  ///< SwiGLU or GELU product, the input of the down projection
-  codec::CodecConfig block;           ///< `recompute` keeps a block's input only and runs its forward again
+  codec::CodecConfig qkv_input;  ///< input of query/key/value: the normalised x̂, or the norm's output (see `norm`)
+  codec::CodecConfig gate_up_input;  ///< input of gate/up (GPT-2: up), likewise
+  codec::CodecConfig norm = {
+      "shared"};           ///< x̂ for the norms' own backward; `shared`: the code of the linear input serves
+  codec::CodecConfig qkv;  ///< query, key, value as attention's backward needs them
+  codec::CodecConfig attention_output;  ///< output of attention = input of the output projection
+  codec::CodecConfig gate_up;           ///< gate and up (GPT-2: GELU's input) for the backward of SwiGLU or GELU
+  codec::CodecConfig down_input;        ///< SwiGLU or GELU product, the input of the down projection
+  codec::CodecConfig block;             ///< `recompute` keeps a block's input only and runs its forward again
+  /// Where the norm's backward takes mean(dx̂·x̂) from when it has x̂ only approximately: `outputs` of the linear layer
+  /// (exact, see docs/methods.md), or the `code` itself (as PRAC does).
+  std::string norm_constant = "outputs";
 };
 
-/// Whether blocks run their forward again in backward. Throws Error when `block` names a codec that is neither
-/// `store` nor `recompute`.
-bool checkpoints_blocks(const ActivationsConfig& config);
+/// One role: its JSON key, what it may be kept as, and the member. For validation and the configuration's schema.
+struct ActivationRole {
+  const char* key;
+  codec::CodecConfig ActivationsConfig::*config;
+  std::vector<std::string> codecs;
+  const char* meaning;
+};
+const std::vector<ActivationRole>& activation_roles();
+
+/// Throws Error naming the key for settings that are impossible at these widths or mean nothing together.
+void validate(const ActivationsConfig& config, const codec::GradientConfig& gradient, int64_t hidden,
+              int64_t attention_width, int64_t kv_width, int64_t intermediate);
 
 }  // namespace llmz::nn

@@ -1,9 +1,12 @@
 #pragma once
 
+#include <memory>
 #include <vector>
 
+#include "llmz/codec/codec.h"
 #include "llmz/core/exec.h"
 #include "llmz/core/parameter.h"
+#include "llmz/nn/config.h"
 
 namespace llmz::nn {
 
@@ -14,15 +17,28 @@ struct Precision {
   DType statistic() const { return activation == DType::f64 ? DType::f64 : DType::f32; }
 };
 
-/// What layers are built with. Each layer owns its parameters and announces them here.
+/// What layers are built with. Each layer owns its parameters and codecs and announces them here.
 struct BuildContext {
   Memory& memory;
   Precision precision;
   bool gradients = true;  ///< false: weights only, for evaluation and generation
-  std::vector<Parameter*> parameters;
+  bool probes = false;    ///< codecs and weight gradients can measure their errors
+  ActivationsConfig activations = {};
+  codec::GradientConfig weight_gradient = {};
+  const codec::Clock* clock = nullptr;
 
-  /// Allocates weight (and gradient) of `p`, whose other fields are set, and lists it.
-  void add(Parameter& p, Shape shape);
+  std::vector<Parameter*> parameters = {};
+  std::vector<codec::Codec*> codecs = {};
+  std::vector<codec::Probe> gradient_probes = {};
+  uint32_t next_code = 1;  ///< selects the random numbers of the codec made next
+
+  /// Allocates weight (and gradient) of `p`, whose other fields are set, and lists it. With a projector the gradient is
+  /// low-rank.
+  void add(Parameter& p, Shape shape, const Projector* projector = nullptr);
+  /// The codec of a tensor that lies in `widths` side by side. A linear layer's input gets low-rank gradients as
+  /// `weight_gradient` says. `source_exact`: see CodecOptions.
+  std::unique_ptr<codec::Codec> make_codec(const codec::CodecConfig& config, const std::string& name,
+                                           std::vector<int64_t> widths, bool linear_input, bool source_exact = true);
 };
 
 /// One call of a layer: `batch` sequences of `sequence` tokens, rows of x are tokens in that order.
@@ -30,7 +46,11 @@ struct Pass {
   int64_t batch = 1, sequence = 1;
   int64_t position = 0;  ///< position of each sequence's first token
   bool keep = false;     ///< a backward pass will follow
+  bool observe = false;  ///< a refresh: codecs look at their tensors; no backward follows
   int64_t tokens() const { return batch * sequence; }
+
+  /// Where a tensor that `codec` may keep is booked.
+  Category category(const codec::Codec& codec) const { return keep ? codec.input_category() : Category::activations; }
 };
 
 }  // namespace llmz::nn

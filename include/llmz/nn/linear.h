@@ -1,9 +1,7 @@
 #pragma once
 
-#include <memory>
 #include <string>
 
-#include "llmz/codec/codec.h"
 #include "llmz/nn/context.h"
 
 namespace llmz::nn {
@@ -11,32 +9,38 @@ namespace llmz::nn {
 struct LinearOptions {
   std::string name;
   int64_t in = 0, out = 0;
+  ParamGroup group = ParamGroup::blocks;
   float init_std = 0.02f;
   std::vector<ParameterPart> weight_parts;
   std::string bias_part;  ///< Hugging Face's name of the bias; empty = no bias
-  codec::CodecConfig codec;
 };
 
-/// Y = X·Wᵀ (+ b), W [out,in]. Owns the codec that keeps X for the weight gradient; dX = dY·W is always exact.
+/// Y = X·Wᵀ (+ b), W [out,in]. Its weight gradient comes from the code of X, which the caller owns; dX = dY·W is always
+/// exact.
 class Linear {
  public:
-  Linear(BuildContext& context, LinearOptions options);
+  /// `input` is the codec of X: it says whether the weight gradient is dense or low-rank.
+  Linear(BuildContext& context, LinearOptions options, const codec::Codec& input);
 
   /// y [T,out] = x·Wᵀ (+ b), or added to y when `accumulate`.
   void forward(Exec& exec, Tensor y, Tensor x, bool accumulate = false);
-  /// Hands the input over to the codec; after `forward`, when a backward pass follows.
-  void keep(Exec& exec, Buffer x, codec::Rebuild rebuild) { codec_->keep(exec, std::move(x), std::move(rebuild)); }
-  Category input_category(const Pass& pass) const {
-    return pass.keep ? codec_->input_category() : Category::activations;
-  }
-  /// dW += dYᵀ·X (as the codec makes it), db += Σ dY; then the code is dropped.
-  void weight_gradient(Exec& exec, Tensor dy);
+  /// dW += dyᵀ·X, db += Σ dy. A low-rank dW comes from the code alone; a dense one from `x`, X as decoded.
+  void weight_gradient(Exec& exec, Tensor dy, codec::Codec& input, Tensor x);
   /// dx [T,in] = dy·W.
   void input_gradient(Exec& exec, Tensor dx, Tensor dy);
 
+  /// Whether `weight_gradient` needs the decoded X.
+  bool dense() const { return !weight_.grad.low.present(); }
+  /// The coded tensor is x̂ and X = x̂∘gain (+ bias): what the expanded gradient takes into account.
+  void set_input_gain(const Parameter& gain, const Parameter& bias);
+  const Parameter& bias() const { return bias_; }
+
+  /// A probing pass only: the error of the weight gradient, which holds this pass's alone, against dyᵀ·exact.
+  void probe(Exec& exec, Tensor dy, Tensor exact);
+
  private:
   Parameter weight_, bias_;
-  std::unique_ptr<codec::Codec> codec_;
+  Tensor probe_norms_;
 };
 
 }  // namespace llmz::nn

@@ -36,7 +36,7 @@ class LossHead {
   Precision precision_;
   Norm norm_;
   Parameter head_;
-  Buffer dout_;
+  Buffer xhat_, dout_;
 };
 
 }  // namespace llmz::nn

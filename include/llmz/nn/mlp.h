@@ -15,8 +15,8 @@ struct MlpOptions {
   LinearOptions down;  ///< [H,F]
 };
 
-/// The MLP half of a block: x += Wdown·act(Wup·norm(x)). Keeps the activation's input; the product is the down
-/// projection's codec's to keep or rebuild.
+/// The MLP half of a block: x += Wdown·act(Wup·norm(x)). Keeps codes of the activation's input (gate and up) and of the
+/// product that the down projection reads; either may be rebuilt instead.
 class MlpHalf {
  public:
   MlpHalf(BuildContext& context, MlpOptions options);
@@ -30,14 +30,16 @@ class MlpHalf {
   int64_t up_width() const { return (options_.kind == MlpKind::swiglu ? 2 : 1) * options_.intermediate; }
   void activate(Exec& exec, Tensor product, Tensor up) const;
   /// `up` becomes its own gradient.
-  void activate_backward(Exec& exec, Tensor up, Tensor dproduct) const;
+  void activate_backward(Exec& exec, Tensor up, Tensor dproduct, Tensor row_sums) const;
+  void down_backward(Exec& exec, Tensor dx);
 
   MlpOptions options_;
-  DType dtype_;
+  Precision precision_;
   NormLinear up_linear_;
+  std::unique_ptr<codec::Codec> up_code_, product_code_;
   Linear down_linear_;
   std::string up_name_, product_name_;
-  Buffer up_;
+  Buffer up_;  ///< decoded, from its first use in backward to its last
 };
 
 }  // namespace llmz::nn

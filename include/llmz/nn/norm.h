@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "llmz/nn/linear.h"
@@ -16,42 +17,65 @@ struct NormOptions {
   std::string gain_part, bias_part;  ///< Hugging Face's names; bias_part is empty for RMSNorm
 };
 
-/// RMSNorm or LayerNorm. Keeps x̂ and rstd, from which both its backward and its output can be made.
+/// RMSNorm or LayerNorm. Keeps rstd; x̂, from which its backward and its output can be made, is the caller's to keep.
 class Norm {
  public:
   Norm(BuildContext& context, NormOptions options);
 
-  /// out = norm(x), [T,width].
-  void forward(Exec& exec, const Pass& pass, Tensor out, Tensor x);
-  /// The last kept output again, bit for bit.
-  void rebuild(Exec& exec, Tensor out) const;
-  /// dx += gradient through the norm; gain (and bias) gradients accumulate. Drops x̂ and rstd.
-  void backward(Exec& exec, Tensor dx, Tensor dy);
+  /// out = norm(x), [T,width]; x̂ is written where `xhat` is present.
+  void forward(Exec& exec, const Pass& pass, Tensor out, Tensor xhat, Tensor x);
+  /// The output again, bit for bit where x̂ is the written one.
+  void apply_gain(Exec& exec, Tensor out, Tensor xhat) const;
+  /// dx += gradient through the norm; gain (and bias) gradients accumulate. `row_sums` [T]: Σ dx̂·x̂ where it is better
+  /// known than from `xhat`. Drops rstd.
+  void backward(Exec& exec, Tensor dx, Tensor dy, Tensor xhat, Tensor row_sums = {});
+
+  const Parameter& gain() const { return gain_; }
+  const Parameter& bias() const { return bias_; }
+  int64_t width() const { return options_.width; }
 
  private:
   NormOptions options_;
   Precision precision_;
   Parameter gain_, bias_;
-  std::string xhat_name_, rstd_name_;
-  Buffer xhat_, rstd_;
+  std::string rstd_name_;
+  Buffer rstd_;
 };
 
-/// A norm and the linear layer that reads it: the unit that owns everything kept of the residual stream.
+/// A norm and the linear layer that reads it: the unit that owns what is kept of the residual stream. Either one code
+/// of x̂ serves the norm's backward and the weight gradient (activations.norm = shared), or each has its own: of x̂, and
+/// of the norm's output.
 class NormLinear {
  public:
-  NormLinear(BuildContext& context, NormOptions norm, LinearOptions linear);
+  NormLinear(BuildContext& context, NormOptions norm, LinearOptions linear, const codec::CodecConfig& input);
 
   /// y [T,out] = linear(norm(x)).
   void forward(Exec& exec, const Pass& pass, Tensor y, Tensor x);
-  /// dx += gradient through both, from dy [T,out].
-  void backward(Exec& exec, Tensor dx, Tensor dy);
+  /// y again from the code of the input.
+  void rebuild(Exec& exec, Tensor y);
+  /// Whether the kept input is exact.
+  bool exact() const { return input_code_->exact() && xhat_code().exact(); }
+  /// Whether `backward` asks for row sums of the outputs: where x̂ is only approximate.
+  bool wants_row_sums() const { return wants_row_sums_; }
+  /// dx += gradient through both, from dy [T,out]; `row_sums` [T] = Σ_features dy·y where wanted (it is used up).
+  void backward(Exec& exec, Tensor dx, Tensor dy, Tensor row_sums);
 
  private:
+  bool shared() const { return norm_code_ == nullptr; }
+  codec::Codec& xhat_code() const { return shared() ? *input_code_ : *norm_code_; }
+  Tensor decoded_xhat(Exec& exec);
+  Buffer input_from_xhat(Exec& exec);
+  void weight_gradient(Exec& exec, Tensor dy);
+  void make_row_sums_exact(Exec& exec, Tensor row_sums, Tensor dy, Tensor dout) const;
+
   Norm norm_;
+  std::unique_ptr<codec::Codec> input_code_;  ///< of x̂ when shared, else of the norm's output
+  std::unique_ptr<codec::Codec> norm_code_;   ///< of x̂; null when shared
   Linear linear_;
-  int64_t width_;
   DType dtype_;
-  std::string out_name_, dout_name_;
+  bool wants_row_sums_;
+  std::string xhat_name_, out_name_, dout_name_;
+  Buffer xhat_;  ///< decoded, from its first use in backward to its last
 };
 
 }  // namespace llmz::nn

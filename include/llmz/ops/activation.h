@@ -9,8 +9,8 @@ namespace llmz::ops {
 void swiglu_forward(Exec& exec, Tensor out, Tensor gate, Tensor up);
 
 /// dgate = dout·up·silu'(gate), dup = dout·silu(gate). Overwrites; dgate may be gate itself, dup may be up.
-/// `row_sums` [T] (f32, f64 for f64), where present, becomes Σ_features dgate·gate + dup·up of each row, from the values
-/// before they are overwritten.
+/// `row_sums` [T] (f32, f64 for f64), where present, becomes Σ_features dgate·gate + dup·up of each row, from the
+/// values before they are overwritten.
 void swiglu_backward(Exec& exec, Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up, Tensor row_sums = {});
 
 /// GELU, tanh form (as GPT-2): out = ½x(1 + tanh(√(2/π)(x + 0.044715x³))). [T,F].

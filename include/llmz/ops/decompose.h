@@ -4,10 +4,10 @@
 
 namespace llmz::ops {
 
-/// Rows of basis [k,n], k ≤ n, become orthonormal: Householder QR of (I − AᵀA)·basisᵀ with R's diagonal made positive, so
-/// that Gaussian rows become a Haar-random basis. `against` A [k₁,n], orthonormal rows, may be absent; k + k₁ ≤ n, and the
-/// result is orthogonal to A to rounding (a second projection sees to it). Rows that depend on earlier ones become
-/// some direction orthogonal to them. f32 and f64; computed in f64.
+/// Rows of basis [k,n], k ≤ n, become orthonormal: Householder QR of (I − AᵀA)·basisᵀ with R's diagonal made positive,
+/// so that Gaussian rows become a Haar-random basis. `against` A [k₁,n], orthonormal rows, may be absent; k + k₁ ≤ n,
+/// and the result is orthogonal to A to rounding (a second projection sees to it). Rows that depend on earlier ones
+/// become some direction orthogonal to them. f32 and f64; computed in f64.
 void orthonormalize(Exec& exec, Tensor basis, Tensor against);
 
 /// basis [k,n] = the k leading eigenvectors of the symmetric gram [n,n] as rows, values [k] their eigenvalues,

@@ -12,6 +12,9 @@ void add(Exec& exec, Tensor y, Tensor x);
 /// Rows may be strided. sums [T] is f32 (f64 for f64). The order of additions is fixed by n alone.
 void row_dot(Exec& exec, Tensor sums, Tensor a, Tensor b, float alpha = 1.0f, bool accumulate = false);
 
+/// Every element of x [T,n] becomes the mean of its row; contiguous.
+void row_means(Exec& exec, Tensor x);
+
 /// norms[0] = Σ (a − b)², norms[1] = Σ b², over all elements; same shape, any strides with dense rows. norms [2] f64.
 void difference_norms(Exec& exec, Tensor norms, Tensor a, Tensor b);
 

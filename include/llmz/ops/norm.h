@@ -18,8 +18,8 @@ void layernorm_forward(Exec& exec, Tensor out, Tensor xhat, Tensor rstd, Tensor 
 void norm_apply_gain(Exec& exec, Tensor out, Tensor xhat, Tensor gain, Tensor bias);
 
 /// dx += rstd·(dx̂ − x̂·c) with dx̂ = dy·gain and c = mean(dx̂·x̂);  dgain += Σ_t dy·x̂. Accumulates in both.
-/// dx [T,H] overlaps neither dy nor xhat. `row_sums` [T] (f32, f64 for f64), where present, holds Σ_features dx̂·x̂, which is
-/// then not computed: for an x̂ that is only approximate here, but whose exact sum is known from elsewhere.
+/// dx [T,H] overlaps neither dy nor xhat. `row_sums` [T] (f32, f64 for f64), where present, holds Σ_features dx̂·x̂,
+/// which is then not computed: for an x̂ that is only approximate here, but whose exact sum is known from elsewhere.
 void rmsnorm_backward(Exec& exec, Tensor dx, Tensor dgain, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain,
                       Tensor row_sums = {});
 

@@ -21,7 +21,8 @@ void adamw(Exec& exec, const AdamWArgs& args);
 
 /// Adam in the projector's subspace (CompAct, arXiv 2410.15352, Algorithm 2):
 ///   g = Ĝ·grad_scale;  m = β₁m + (1−β₁)g;  v = β₂v + (1−β₂)g²;  N = (m/(1−β₁^step)) / (√(v/(1−β₂^step)) + eps);
-///   w −= lr·weight_decay·w;  w −= lr·alpha·N·Pᵀ, straight into the weight: no update of full size, and no P where a seed
+///   w −= lr·weight_decay·w;  w −= lr·alpha·N·Pᵀ, straight into the weight: no update of full size, and no P where a
+///   seed
 /// makes it, outlives this op. weight [m,n]; low.factor, m, v [m,r], contiguous; low has no scale and no extra term.
 struct ProjectedAdamArgs {
   Tensor weight = {}, m = {}, v = {}, grad_scale = {};
@@ -34,9 +35,9 @@ void projected_adam(Exec& exec, const ProjectedAdamArgs& args);
 /// AdamW with a factored second moment (Adafactor, Shazeer & Stern 2018) and a first moment of 8 bits:
 ///   g = grad·grad_scale;  row = β₂row + (1−β₂)·mean_j g²;  column = β₂column + (1−β₂)·mean_i g²;
 ///   m = β₁m + (1−β₁)g;  v_ij = row_i·column_j / mean(row);  then the update of adamw with bias correction.
-/// weight [m,n]; grad [m,n] or `low`; row [m], column [n] f32 (f64 for f64). The first moment is `m` [m,n], f32 or f64, or
-/// m_codes u8 [m,n] with m_scales f32 [m, ceil(n/256)]: block-wise dynamic quantisation (Dettmers et al. 2022, signed
-/// dynamic tree of 8 bits, blocks of 256 elements of a row, nearest). The update uses m before it is rounded.
+/// weight [m,n]; grad [m,n] or `low`; row [m], column [n] f32 (f64 for f64). The first moment is `m` [m,n], f32 or f64,
+/// or m_codes u8 [m,n] with m_scales f32 [m, ceil(n/256)]: block-wise dynamic quantisation (Dettmers et al. 2022,
+/// signed dynamic tree of 8 bits, blocks of 256 elements of a row, nearest). The update uses m before it is rounded.
 struct FactoredAdamWArgs {
   Tensor weight = {}, grad = {}, m = {}, m_codes = {}, m_scales = {}, row = {}, column = {}, grad_scale = {};
   LowRankGrad low = {};

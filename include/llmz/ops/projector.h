@@ -23,7 +23,8 @@ void expand(Exec& exec, const ExpandArgs& args, const Projector& p);
 /// `total` as in sum_of_squares (f32, or f64 for f64 gradients).
 void expanded_sum_of_squares(Exec& exec, Tensor total, const LowRankGrad& grad);
 
-/// out [rows,n] = rows [first_row, first_row + rows) of G̃. For tests and diagnostics; optimizers expand inside their ops.
+/// out [rows,n] = rows [first_row, first_row + rows) of G̃. For tests and diagnostics; optimizers expand inside their
+/// ops.
 void expand_gradient(Exec& exec, Tensor out, const LowRankGrad& grad, int64_t first_row);
 
 }  // namespace llmz::ops

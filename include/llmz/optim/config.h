@@ -9,6 +9,13 @@ namespace llmz::optim {
 /// Learning-rate factors by parameter group, on top of the schedule.
 struct LrScale {
   float blocks = 1, embedding = 1, head = 1, norms = 1;
+  float attention_output = 1;  ///< of the output projections, beside `blocks`
+};
+
+/// Moments that live in the subspace of a low-rank gradient's projector (CompAct).
+struct SubspaceConfig {
+  float alpha = 0.25f;              ///< factor on the projected-back update
+  std::string at_refresh = "keep";  ///< what becomes of them when the projector changes: keep | reset | rotate
 };
 
 /// Which parameters decoupled weight decay touches besides the matrices of blocks and head.
@@ -19,6 +26,9 @@ struct DecayOn {
 /// JSON `optimizer`.
 struct OptimizerConfig {
   std::string name = "adamw";
+  std::string moments = "full";    ///< full | factored | subspace
+  int64_t first_moment_bits = 32;  ///< 32, or 8 with factored moments
+  SubspaceConfig subspace;
   float lr = 1e-3f;  ///< peak learning rate
   float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f;
   float weight_decay = 0.1f;
@@ -26,6 +36,12 @@ struct OptimizerConfig {
   LrScale lr_scale;
   DecayOn decay_on;
 };
+
+std::vector<std::string> moment_kinds();
+std::vector<std::string> refresh_policies();
+
+/// Throws Error naming the keys whose values do not go together.
+void validate(const OptimizerConfig& config);
 
 /// JSON `schedule`: linear warm-up to the peak, then `kind` down to final_fraction·lr.
 struct ScheduleConfig {

@@ -20,11 +20,18 @@ class Optimizer {
   /// count as grad·grad_scale (one f32 on the device: the clipping coefficient).
   virtual void step(Exec& exec, int64_t step, double lr, Tensor grad_scale) = 0;
 
-  /// A named state tensor of one parameter, of the parameter's own shape; `slot` is PyTorch's name for it (exp_avg …).
+  /// The projectors of low-rank gradients have just changed where projector->changed says so: moments that live in
+  /// their subspace follow. Called between the refresh and the first micro-step.
+  virtual void refresh(Exec&) {}
+  /// Whether `refresh` does anything.
+  virtual bool refreshes() const { return false; }
+
+  /// A named state tensor of one parameter; `slot` is PyTorch's name for it (exp_avg …) where it has one.
   struct State {
     const Parameter* parameter = nullptr;
     std::string slot;
     Tensor tensor;
+    bool by_rows = true;  ///< its rows are the parameter's rows; else it belongs to the parameter as a whole
   };
   /// Every state tensor, for checkpoints.
   virtual std::vector<State> states() const = 0;

@@ -29,6 +29,7 @@ struct TrainConfig {
   int64_t loss_chunk = 1024;  ///< tokens whose logits exist at once
   int64_t threads = 0;        ///< CPU threads; 0 = all that this process may use
   int64_t eval_every = 100;   ///< steps between validations; 0 = only at the end
+  int64_t diagnostics = 0;    ///< steps between measurements of the codes' errors; 0 = none
   int64_t eval_batches = 20;  ///< micro-batches of a validation during training; 0 = the whole split
 };
 
@@ -46,6 +47,7 @@ struct RunConfig {
   model::ModelConfig model;
   DataConfig data;
   nn::ActivationsConfig activations;
+  codec::GradientConfig weight_gradient;
   optim::OptimizerConfig optimizer;
   optim::ScheduleConfig schedule;
   TrainConfig train;

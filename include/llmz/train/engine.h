@@ -20,6 +20,13 @@ struct EngineOptions {
   bool training = true;  ///< false: evaluation only, no gradients and no optimizer
 };
 
+/// One measured error.
+struct CodeError {
+  std::string name;  ///< of the tensor or weight
+  std::string what;  ///< "code" | "gradient"
+  double relative_error = 0;
+};
+
 /// A model, its optimizer and their memory on one device. Every buffer is planned before the first step: the same code
 /// that runs a step is run once on nothing to learn what it needs.
 class Engine {
@@ -40,14 +47,22 @@ class Engine {
 
   void initialise(uint64_t seed);
 
-  /// Zeroes the gradients: the start of an optimizer step.
-  void begin_step();
+  /// The start of optimizer step `step`, which counts from 1: gradients are zero, projectors follow the step; where a
+  /// refresh is due, the first micro-step begins with it.
+  void begin_step(int64_t step);
+  /// Whether the step in progress began with a refresh of stored projectors.
+  bool refreshed() const { return refreshed_; }
+
   /// Forward and backward of one micro-batch; tokens, targets [micro_batch·sequence]. Gradients of grad_scale·Σ loss
   /// are added up. Returns Σ loss over the targets, in nats.
   double micro_step(std::span<const int32_t> tokens, std::span<const int32_t> targets, float grad_scale);
   /// Measures the global gradient norm, clips, updates the weights. `step` counts from 1. Returns the norm before
   /// clipping. Throws Error naming the first bad tensor, and updates nothing, when the norm is not finite.
   double update(int64_t step, double lr);
+
+  /// Relative errors ‖approximate − exact‖/‖exact‖ of every lossy code and of the weight gradients made from it, over
+  /// one forward and backward pass that changes nothing; gradients are zero afterwards. Needs build.probes.
+  std::vector<CodeError> diagnose(std::span<const int32_t> tokens, std::span<const int32_t> targets);
 
   /// Per-token losses [micro_batch·sequence] in nats, 0 where the target is −1. Valid until the next call.
   std::span<const float> evaluate(std::span<const int32_t> tokens, std::span<const int32_t> targets);
@@ -63,6 +78,7 @@ class Engine {
   std::unique_ptr<Memory> memory_;
   std::unique_ptr<Exec> exec_;
   std::unique_ptr<Body> body_;
+  bool refresh_pending_ = false, refreshed_ = false;
 };
 
 }  // namespace llmz::train

@@ -2,9 +2,10 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 #include <string>
+
+#include "llmz/train/json_lines.h"
 
 namespace llmz::train {
 
@@ -25,19 +26,15 @@ struct StepMetrics {
 /// validations. Numbers are written so that they read back bit for bit.
 class MetricsLog {
  public:
-  /// Opens for appending. Lines of steps after `last_step` (a run that was killed later than its checkpoint) and a
-  /// broken last line are taken out first.
-  MetricsLog(const std::filesystem::path& file, int64_t last_step);
+  MetricsLog(const std::filesystem::path& file, int64_t last_step) : lines_(file, last_step) {}
 
   void write(const StepMetrics& metrics);
   void write_validation(int64_t step, double loss);
   /// Waits until every line is on the disk.
-  void sync();
+  void sync() { lines_.sync(); }
 
  private:
-  void append(const std::string& line);
-  std::filesystem::path path_;
-  std::ofstream out_;
+  JsonLines lines_;
 };
 
 /// The live line on standard error: rewritten in place on a terminal, a plain line every `every` steps otherwise.

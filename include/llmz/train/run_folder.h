@@ -20,6 +20,7 @@ class RunFolder {
   std::optional<std::filesystem::path> newest_checkpoint() const;
   std::filesystem::path checkpoint(int64_t step) const;
   std::filesystem::path metrics_file() const { return path_ / "metrics.jsonl"; }
+  const std::filesystem::path& path() const { return path_; }
   void write_config(const std::string& json) const;
 
   /// Points `last` or `best` at the checkpoint of `step`. A best one that is gone (output.save_best was off) stays

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <span>
+
+#include "llmz/train/engine.h"
+#include "llmz/train/json_lines.h"
+
+namespace llmz::train {
+
+/// What a run writes about its codes: `diagnostics.jsonl` (relative errors of codes and weight gradients, where
+/// train.diagnostics asks for them) and `spectra.jsonl` (the leading eigenvalues that refreshes of principal parts
+/// saw). Files appear where there is something to write.
+class DiagnosticsLog {
+ public:
+  /// Lines of steps after `last_step` are taken out.
+  DiagnosticsLog(const std::filesystem::path& folder, int64_t last_step, bool errors, bool spectra);
+
+  void write_errors(int64_t step, const std::vector<CodeError>& errors);
+  void write_spectra(int64_t step, const std::vector<codec::Spectrum>& spectra);
+
+ private:
+  std::optional<JsonLines> errors_, spectra_;
+};
+
+}  // namespace llmz::train

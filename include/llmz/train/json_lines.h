@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+namespace llmz::train {
+
+/// A file of a run folder with one JSON object a line, each with its "step".
+class JsonLines {
+ public:
+  /// Opens for appending. Lines of steps after `last_step` (a run that was killed later than its checkpoint) and a
+  /// broken last line are taken out first.
+  JsonLines(const std::filesystem::path& file, int64_t last_step);
+
+  void append(const std::string& line);
+  /// Waits until every line is on the disk.
+  void sync();
+
+ private:
+  std::filesystem::path path_;
+  std::ofstream out_;
+};
+
+}  // namespace llmz::train

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "llmz/train/config.h"
+
+namespace llmz::train {
+
+/// A named method: what is stored, how weight gradients are made, where moments live. Its JSON is what a user could
+/// have written into a configuration.
+struct Preset {
+  std::string name;
+  std::string meaning;
+  std::string json;
+};
+
+/// In the order of the documentation.
+const std::vector<Preset>& presets();
+const Preset* find_preset(const std::string& name);
+std::vector<std::string> preset_names();
+
+/// Sets the keys that presets decide back to their defaults.
+void reset_method(RunConfig& config);
+
+}  // namespace llmz::train

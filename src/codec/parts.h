@@ -1,0 +1,70 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "llmz/codec/codec.h"
+
+namespace llmz::codec {
+
+/// One part of a tensor (gate, or up) under a lossy code. Works on views, since parts lie side by side in one buffer.
+class Part {
+ public:
+  virtual ~Part() = default;
+  virtual void encode(Exec& exec, Tensor x) = 0;
+  virtual void decode(Exec& exec, Tensor into) = 0;
+  virtual void drop() = 0;
+
+  virtual const Projector* projector() const { return nullptr; }
+  virtual void low_rank_grad(Exec&, Tensor, Tensor) {}
+  virtual void advance() {}
+  virtual std::vector<int64_t> periods() const { return {}; }
+  virtual bool observes() const { return false; }
+  virtual void observe(Exec&, Tensor) {}
+  virtual std::vector<State> states() const { return {}; }
+  virtual std::vector<Spectrum> spectra() const { return {}; }
+};
+
+/// A lossy codec: the parts of a tensor, each coded by itself.
+class Parted final : public Codec {
+ public:
+  using MakePart = std::unique_ptr<Part> (*)(const CodecOptions&, const std::string& name, int64_t width,
+                                             uint32_t layer, Memory&);
+  Parted(const CodecOptions& options, Memory& memory, MakePart make);
+
+  bool exact() const override { return false; }
+  bool is_sketch() const override { return projector() != nullptr; }
+  Buffer decode(Exec& exec) override;
+  const Projector* projector() const override { return parts_.size() == 1 ? parts_[0]->projector() : nullptr; }
+  void low_rank_grad(Exec& exec, Tensor factor, Tensor dy) override { parts_[0]->low_rank_grad(exec, factor, dy); }
+  void advance() override;
+  std::vector<int64_t> periods() const override;
+  bool observes() const override;
+  void observe(Exec& exec, Tensor x) override;
+  std::vector<State> states() const override;
+  std::vector<Spectrum> spectra() const override;
+
+ protected:
+  void do_keep(Exec& exec, Buffer x, Rebuild) override;
+  void do_drop() override;
+
+ private:
+  /// Calls f(part, its columns of x).
+  template <class F>
+  void for_parts(Tensor x, F&& f) {
+    int64_t first = 0;
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      f(*parts_[i], x.slice(1, first, widths_[i]));
+      first += widths_[i];
+    }
+  }
+
+  std::string decoded_name_;
+  std::vector<int64_t> widths_;
+  DType dtype_;
+  std::vector<std::unique_ptr<Part>> parts_;
+  Shape shape_;
+};
+
+}  // namespace llmz::codec

@@ -1,0 +1,62 @@
+#include "llmz/ops/matmul.h"
+#include "llmz/ops/projector.h"
+#include "src/codec/sketcher.h"
+
+namespace llmz::codec {
+namespace {
+
+/// Stores x under another codec and sketches what that gives back, in backward: a low-rank gradient whatever is stored.
+class Projected final : public Codec {
+ public:
+  Projected(const CodecOptions& o, const ProjectorConfig& projector, Memory& memory)
+      : sketcher_(projector, o.name, o.widths[0], o.dtype, o.layer, o.clock, memory),
+        inner_(make_codec(inner_options(o), memory)),
+        sketch_name_(o.name + ".sketch"),
+        dtype_(o.dtype) {}
+
+  bool exact() const override { return inner_->exact(); }
+  Category input_category() const override { return inner_->input_category(); }
+  Buffer decode(Exec& exec) override { return inner_->decode(exec); }
+  const Projector* projector() const override { return &sketcher_.projector(); }
+
+  void low_rank_grad(Exec& exec, Tensor factor, Tensor dy) override {
+    const Buffer x = inner_->decode(exec);
+    const Buffer z = exec.memory.take(sketch_name_, Category::activations,
+                                      {x.tensor().dim(0), sketcher_.projector().rank()}, dtype_);
+    ops::project(exec, z.tensor(), x.tensor(), sketcher_.projector());
+    ops::matmul(exec, {.c = factor, .a = dy, .b = z.tensor(), .transpose_a = true, .accumulate = true});
+  }
+  void advance() override { sketcher_.advance(); }
+  std::vector<int64_t> periods() const override { return sketcher_.periods(); }
+  bool observes() const override { return sketcher_.observes(); }
+  void observe(Exec& exec, Tensor x) override { sketcher_.observe(exec, x); }
+  std::vector<State> states() const override { return sketcher_.states(); }
+  std::vector<Spectrum> spectra() const override { return sketcher_.spectra(); }
+
+ protected:
+  void do_keep(Exec& exec, Buffer x, Rebuild rebuild) override { inner_->keep(exec, std::move(x), std::move(rebuild)); }
+  void do_drop() override { inner_->drop(); }
+
+ private:
+  /// The wrapper probes, the inner codec need not.
+  static CodecOptions inner_options(CodecOptions o) {
+    o.probes = false;
+    o.name += ".stored";
+    return o;
+  }
+
+  Sketcher sketcher_;
+  std::unique_ptr<Codec> inner_;
+  std::string sketch_name_;
+  DType dtype_;
+};
+
+}  // namespace
+
+std::unique_ptr<Codec> make_projected(const CodecOptions& options, const ProjectorConfig& projector, Memory& memory) {
+  auto codec = std::make_unique<Projected>(options, projector, memory);
+  codec->allow_probes(options, memory);
+  return codec;
+}
+
+}  // namespace llmz::codec

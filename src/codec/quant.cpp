@@ -1,0 +1,37 @@
+#include "src/codec/packed.h"
+#include "src/codec/parts.h"
+
+namespace llmz::codec {
+namespace {
+
+QuantConfig with_default_bits(QuantConfig config) {
+  if (config.bits == 0) config.bits = 8;
+  return config;
+}
+
+/// Keeps x in few bits.
+class Quant final : public Part {
+ public:
+  Quant(const CodecOptions& o, const std::string& name, uint32_t layer)
+      : x_(name, with_default_bits(o.config.quant), o.dtype, layer, o.clock) {}
+
+  void encode(Exec& exec, Tensor x) override { x_.pack(exec, x); }
+  void decode(Exec& exec, Tensor into) override { x_.unpack(exec, into); }
+  void drop() override { x_.drop(); }
+
+ private:
+  Packed x_;
+};
+
+std::unique_ptr<Part> make_part(const CodecOptions& options, const std::string& name, int64_t, uint32_t layer,
+                                Memory&) {
+  return std::make_unique<Quant>(options, name, layer);
+}
+
+}  // namespace
+
+std::unique_ptr<Codec> make_quant(const CodecOptions& options, Memory& memory) {
+  return std::make_unique<Parted>(options, memory, make_part);
+}
+
+}  // namespace llmz::codec

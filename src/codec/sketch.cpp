@@ -1,0 +1,56 @@
+#include "llmz/ops/matmul.h"
+#include "llmz/ops/projector.h"
+#include "src/codec/packed.h"
+#include "src/codec/parts.h"
+#include "src/codec/sketcher.h"
+
+namespace llmz::codec {
+namespace {
+
+/// Keeps z = x·P [T,r]. A weight gradient is dyᵀ·z: x·P·Pᵀ is formed only by `decode`, for what is not linear.
+class Sketch final : public Part {
+ public:
+  Sketch(const CodecOptions& o, const std::string& name, int64_t width, uint32_t layer, Memory& memory)
+      : sketcher_(o.config.projector, name, width, o.dtype, layer, o.clock, memory),
+        z_(name, o.config.quant, o.dtype, layer, o.clock) {}
+
+  void encode(Exec& exec, Tensor x) override {
+    Buffer z = z_.target(exec, x.dim(0), sketcher_.projector().rank());
+    ops::project(exec, z.tensor(), x, sketcher_.projector());
+    z_.hold(exec, std::move(z));
+  }
+  void decode(Exec& exec, Tensor into) override {
+    const Buffer z = z_.values(exec);
+    ops::expand(exec, {.out = into, .z = z.tensor()}, sketcher_.projector());
+  }
+  void drop() override { z_.drop(); }
+
+  const Projector* projector() const override { return &sketcher_.projector(); }
+  void low_rank_grad(Exec& exec, Tensor factor, Tensor dy) override {
+    const Buffer z = z_.values(exec);
+    ops::matmul(exec, {.c = factor, .a = dy, .b = z.tensor(), .transpose_a = true, .accumulate = true});
+  }
+  void advance() override { sketcher_.advance(); }
+  std::vector<int64_t> periods() const override { return sketcher_.periods(); }
+  bool observes() const override { return sketcher_.observes(); }
+  void observe(Exec& exec, Tensor x) override { sketcher_.observe(exec, x); }
+  std::vector<State> states() const override { return sketcher_.states(); }
+  std::vector<Spectrum> spectra() const override { return sketcher_.spectra(); }
+
+ private:
+  Sketcher sketcher_;
+  Packed z_;
+};
+
+std::unique_ptr<Part> make_part(const CodecOptions& options, const std::string& name, int64_t width, uint32_t layer,
+                                Memory& memory) {
+  return std::make_unique<Sketch>(options, name, width, layer, memory);
+}
+
+}  // namespace
+
+std::unique_ptr<Codec> make_sketch(const CodecOptions& options, Memory& memory) {
+  return std::make_unique<Parted>(options, memory, make_part);
+}
+
+}  // namespace llmz::codec

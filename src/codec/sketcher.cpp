@@ -1,0 +1,161 @@
+#include "src/codec/sketcher.h"
+
+#include <algorithm>
+
+#include "llmz/ops/decompose.h"
+#include "llmz/ops/elementwise.h"
+#include "llmz/ops/matmul.h"
+#include "llmz/ops/optimizer.h"
+#include "src/codec/streams.h"
+
+namespace llmz::codec {
+namespace {
+
+/// Power iterations from a cold start; one is enough from a warm one.
+constexpr int kColdIterations = 4;
+
+struct Kind {
+  const char* name;
+  bool principal;
+  Projector::Random random;
+};
+
+constexpr Kind kKinds[] = {{"gaussian", false, Projector::Random::gaussian},
+                           {"sign", false, Projector::Random::sign},
+                           {"haar", false, Projector::Random::basis},
+                           {"principal", true, Projector::Random::none},
+                           {"prac", true, Projector::Random::basis}};
+
+Projector::Random random_of(const ProjectorConfig& config) {
+  const auto kind = [](const std::string& name) {
+    const auto* row = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& k) { return name == k.name; });
+    check(row != std::end(kKinds), "projector '{}' is unknown; known: {}", name, fmt::join(projector_kinds(), ", "));
+    return row->random;
+  };
+  return config.kind == "prac" ? kind(config.random) : kind(config.kind);
+}
+
+bool has_principal(const ProjectorConfig& config) { return config.kind == "principal" || config.kind == "prac"; }
+
+}  // namespace
+
+std::vector<std::string> projector_kinds() {
+  std::vector<std::string> names;
+  for (const Kind& kind : kKinds) names.emplace_back(kind.name);
+  return names;
+}
+
+std::vector<std::string> random_kinds() { return {"haar", "sign", "gaussian"}; }
+
+Sketcher::Sketcher(const ProjectorConfig& config, const std::string& name, int64_t width, DType dtype, uint32_t layer,
+                   const Clock* clock, Memory& memory)
+    : config_(config), name_(name), basis_dtype_(dtype == DType::f64 ? DType::f64 : DType::f32), clock_(clock) {
+  Projector& p = projector_;
+  p.width = width;
+  p.layer = layer;
+  p.random = random_of(config);
+  const bool principal = has_principal(config);
+  if (principal) p.principal_rank = rank_of(config.rank, width);
+  if (p.random != Projector::Random::none) {
+    p.random_rank = rank_of(principal ? config.random_rank : config.rank, width);
+    if (principal) p.random_rank = std::min(p.random_rank, width - p.principal_rank);
+  }
+  if (p.random_rank == 0) p.random = Projector::Random::none;
+  if (config_.random_refresh == 0) config_.random_refresh = config_.refresh;
+
+  const auto keep = [&](const char* part, Shape shape) {
+    return memory.persistent(name + part, Category::projectors, shape, basis_dtype_);
+  };
+  if (principal) {
+    p.principal = keep(".principal", {p.principal_rank, width});
+    spectrum_ = {name, keep(".spectrum", {p.principal_rank}), keep(".energy", {1})};
+  }
+  if (p.random == Projector::Random::basis) p.random_basis = keep(".random", {p.random_rank, width});
+  advance();
+}
+
+uint64_t Sketcher::seed_of_period(int64_t period) const {
+  const uint64_t seed = config_.seed != 0 ? config_.seed : clock_->seed;
+  return derived_seed(seed, Purpose::projector, projector_.layer, static_cast<uint64_t>(period));
+}
+
+/// Q₂ must be orthogonal to the current Q₁, so it is renewed whenever Q₁ is.
+void Sketcher::advance() {
+  const int64_t step = clock_->step, random = config_.random_refresh;
+  const int64_t principal = projector_.principal.present() ? config_.refresh : random;
+  projector_.age = std::min(step % principal, step % random);
+  projector_.changed = clock_->is_due(random) || clock_->is_due(principal);
+  projector_.seed = seed_of_period(step - projector_.age);
+  const int64_t before = std::max<int64_t>(step - projector_.age - 1, 0);
+  projector_.previous_seed = seed_of_period(before - std::min(before % principal, before % random));
+}
+
+std::vector<int64_t> Sketcher::periods() const {
+  std::vector<int64_t> all = {config_.random_refresh};
+  if (projector_.principal.present()) all.push_back(config_.refresh);
+  return all;
+}
+
+bool Sketcher::principal_due() const { return projector_.principal.present() && clock_->is_due(config_.refresh); }
+
+bool Sketcher::random_due() const {
+  return projector_.random_basis.present() && (clock_->is_due(config_.random_refresh) || principal_due());
+}
+
+void Sketcher::observe(Exec& exec, Tensor x) {
+  if (principal_due()) find_principal(exec, x);
+  if (!random_due()) return;
+  const RandomStream stream(projector_.seed, Purpose::projector, projector_.layer);
+  ops::fill_normal(exec, projector_.random_basis, stream, 0, 1.0f);
+  ops::orthonormalize(exec, projector_.random_basis, projector_.principal);
+}
+
+/// Some orthonormal rows to begin with.
+void Sketcher::start(Exec& exec) {
+  const RandomStream stream(projector_.seed, Purpose::projector, projector_.layer);
+  // Numbers that neither a Gaussian nor a Haar part uses.
+  constexpr uint64_t kBeyond = uint64_t{1} << 40;
+  ops::fill_normal(exec, projector_.principal, stream, kBeyond, 1.0f);
+  ops::orthonormalize(exec, projector_.principal, {});
+}
+
+void Sketcher::find_principal(Exec& exec, Tensor x) {
+  const int64_t n = projector_.width;
+  ops::fill(exec, spectrum_.total, 0.0f);
+  ops::sum_of_squares(exec, spectrum_.total, x);
+  if (config_.decomposition == "exact") {
+    const Buffer gram = exec.memory.take("refresh.gram", Category::workspace, {n, n}, basis_dtype_);
+    ops::matmul(exec, {.c = gram.tensor(), .a = x, .b = x, .transpose_a = true});
+    ops::leading_eigenvectors(exec, projector_.principal, spectrum_.values, gram.tensor());
+    return;
+  }
+  if (clock_->step > 0) return subspace_iteration(exec, x);
+  start(exec);
+  for (int i = 0; i < kColdIterations; ++i) subspace_iteration(exec, x);
+}
+
+/// One step of orthogonal iteration on XᵀX, which is never formed: Q ← orth(Q·Xᵀ·X).
+void Sketcher::subspace_iteration(Exec& exec, Tensor x) {
+  const Tensor q = projector_.principal;
+  const Buffer seen =
+      exec.memory.take("refresh.projected", Category::workspace, {projector_.principal_rank, x.dim(0)}, basis_dtype_);
+  ops::matmul(exec, {.c = seen.tensor(), .a = q, .b = x, .transpose_b = true});
+  ops::matmul(exec, {.c = q, .a = seen.tensor(), .b = x});
+  ops::orthonormalize(exec, q, {});
+  ops::matmul(exec, {.c = seen.tensor(), .a = q, .b = x, .transpose_b = true});
+  ops::row_dot(exec, spectrum_.values, seen.tensor(), seen.tensor());
+}
+
+std::vector<State> Sketcher::states() const {
+  std::vector<State> all;
+  if (projector_.principal.present()) all.push_back({name_ + ".principal", projector_.principal});
+  if (projector_.random_basis.present()) all.push_back({name_ + ".random", projector_.random_basis});
+  return all;
+}
+
+std::vector<Spectrum> Sketcher::spectra() const {
+  if (!projector_.principal.present()) return {};
+  return {spectrum_};
+}
+
+}  // namespace llmz::codec

@@ -1,0 +1,93 @@
+#include "llmz/nn/config.h"
+
+#include <algorithm>
+
+#include "llmz/core/error.h"
+
+namespace llmz::nn {
+namespace {
+
+std::string key_of(const char* role) { return std::string("activations.") + role; }
+
+void check_codecs(const ActivationsConfig& config) {
+  for (const ActivationRole& role : activation_roles()) {
+    const std::string& codec = (config.*role.config).codec;
+    check(std::find(role.codecs.begin(), role.codecs.end(), codec) != role.codecs.end(),
+          "{}.codec = \"{}\" is not possible for this tensor; allowed: {}", key_of(role.key), codec,
+          fmt::join(role.codecs, ", "));
+  }
+}
+
+/// Settings that contradict each other.
+void check_together(const ActivationsConfig& config, const codec::GradientConfig& gradient) {
+  const bool shared = config.norm.codec == "shared";
+  for (const char* role : {"qkv_input", "gate_up_input"}) {
+    const auto& input = role == std::string("qkv_input") ? config.qkv_input : config.gate_up_input;
+    check(
+        !shared || input.codec != "recompute",
+        "activations.{}.codec = \"recompute\" with activations.norm.codec = \"shared\" would keep nothing to make the "
+        "input from: choose store, sketch or quant for it, or another activations.norm.codec",
+        role);
+  }
+  const auto is_sketch = [](const codec::CodecConfig& c) { return c.codec == "sketch"; };
+  const bool any_sketch = is_sketch(config.qkv_input) || is_sketch(config.gate_up_input) ||
+                          is_sketch(config.attention_output) || is_sketch(config.down_input);
+  check(gradient.form != "dense" || !any_sketch,
+        "weight_gradient.form = \"dense\" does not go with a sketch of a linear layer's input, whose gradient is "
+        "low-rank by itself: use \"auto\", or keep the inputs with store, recompute or quant");
+  check(
+      !shared || gradient.form != "low_rank" || is_sketch(config.qkv_input) == is_sketch(config.gate_up_input),
+      "weight_gradient.form = \"low_rank\" needs activations.qkv_input and activations.gate_up_input both as sketches "
+      "or both not");
+}
+
+}  // namespace
+
+const std::vector<ActivationRole>& activation_roles() {
+  using A = ActivationsConfig;
+  static const std::vector<std::string> kAny = {"store", "recompute", "sketch", "quant"};
+  static const std::vector<ActivationRole> roles = {
+      {"qkv_input", &A::qkv_input, kAny, "input of query/key/value"},
+      {"gate_up_input", &A::gate_up_input, kAny, "input of gate/up (GPT-2: up)"},
+      {"norm",
+       &A::norm,
+       {"shared", "store", "sketch", "quant"},
+       "normalised x̂ for the norm's own backward; `shared`: the code of the linear layer's input is one of x̂ and "
+       "serves "
+       "both"},
+      {"qkv", &A::qkv, {"store", "sketch", "quant"}, "query, key and value for attention's backward"},
+      {"attention_output",
+       &A::attention_output,
+       {"store", "sketch", "quant"},
+       "output of attention, which is the output projection's input"},
+      {"gate_up", &A::gate_up, kAny, "gate and up (GPT-2: GELU's input); `recompute`: again from the kept input"},
+      {"down_input", &A::down_input, kAny, "SwiGLU or GELU product, the down projection's input"},
+      {"block",
+       &A::block,
+       {"store", "recompute"},
+       "all of a block; `recompute` keeps only the block's input and runs its forward again in backward"}};
+  return roles;
+}
+
+void validate(const ActivationsConfig& config, const codec::GradientConfig& gradient, int64_t hidden,
+              int64_t attention_width, int64_t kv_width, int64_t intermediate) {
+  check_codecs(config);
+  check_together(config, gradient);
+  codec::validate(config.qkv_input, key_of("qkv_input"), hidden);
+  codec::validate(config.gate_up_input, key_of("gate_up_input"), hidden);
+  if (config.norm.codec != "shared") codec::validate(config.norm, key_of("norm"), hidden);
+  codec::validate(config.qkv, key_of("qkv"), std::min(attention_width, kv_width));
+  codec::validate(config.attention_output, key_of("attention_output"), attention_width);
+  codec::validate(config.gate_up, key_of("gate_up"), intermediate);
+  codec::validate(config.down_input, key_of("down_input"), intermediate);
+  check(config.norm_constant == "outputs" || config.norm_constant == "code",
+        "activations.norm_constant = \"{}\" is not known; allowed: outputs, code", config.norm_constant);
+  const std::vector<std::string> forms = {"auto", "dense", "low_rank"};
+  check(std::find(forms.begin(), forms.end(), gradient.form) != forms.end(),
+        "weight_gradient.form = \"{}\" is not known; allowed: {}", gradient.form, fmt::join(forms, ", "));
+  if (gradient.form == "low_rank") {
+    codec::validate(gradient.projector, "weight_gradient", std::min({hidden, attention_width, intermediate}));
+  }
+}
+
+}  // namespace llmz::nn

@@ -1,0 +1,66 @@
+#include "llmz/ops/optimizer.h"
+#include "src/optim/moments.h"
+
+namespace llmz::optim {
+namespace {
+
+class FactoredMoments final : public Moments {
+ public:
+  FactoredMoments(const OptimizerConfig& config, const Parameter& p, Memory& memory) : config_(config), parameter_(p) {
+    const DType dtype = p.grad.accumulator().dtype;
+    const int64_t rows = p.weight.dim(0), columns = p.weight.dim(1);
+    const auto keep = [&](const char* slot, Shape shape, DType type) {
+      return memory.persistent(p.name + slot, Category::optimizer, shape, type);
+    };
+    if (config.first_moment_bits == 8) {
+      m_codes_ = keep(".exp_avg_8bit", p.weight.shape, DType::u8);
+      m_scales_ = keep(".exp_avg_scale", {rows, (columns + ops::kMomentBlock - 1) / ops::kMomentBlock}, DType::f32);
+    } else {
+      m_ = keep(".exp_avg", p.weight.shape, dtype);
+    }
+    row_ = keep(".exp_avg_sq_row", {rows}, dtype);
+    column_ = keep(".exp_avg_sq_col", {columns}, dtype);
+  }
+
+  void step(Exec& exec, const StepArgs& args) override {
+    ops::factored_adamw(exec, {.weight = parameter_.weight,
+                               .grad = parameter_.grad.dense,
+                               .m = m_,
+                               .m_codes = m_codes_,
+                               .m_scales = m_scales_,
+                               .row = row_,
+                               .column = column_,
+                               .grad_scale = args.grad_scale,
+                               .low = parameter_.grad.low,
+                               .lr = args.lr,
+                               .beta1 = config_.beta1,
+                               .beta2 = config_.beta2,
+                               .eps = config_.eps,
+                               .weight_decay = weight_decay_of(config_, parameter_),
+                               .step = args.step});
+  }
+
+  void list(std::vector<Optimizer::State>& states) const override {
+    if (m_.present()) {
+      states.push_back({&parameter_, "exp_avg", m_});
+    } else {
+      states.push_back({&parameter_, "exp_avg_8bit", m_codes_});
+      states.push_back({&parameter_, "exp_avg_scale", m_scales_});
+    }
+    states.push_back({&parameter_, "exp_avg_sq_row", row_});
+    states.push_back({&parameter_, "exp_avg_sq_col", column_, /*by_rows=*/false});
+  }
+
+ private:
+  OptimizerConfig config_;
+  const Parameter& parameter_;
+  Tensor m_, m_codes_, m_scales_, row_, column_;
+};
+
+}  // namespace
+
+std::unique_ptr<Moments> make_factored_moments(const OptimizerConfig& config, const Parameter& p, Memory& memory) {
+  return std::make_unique<FactoredMoments>(config, p, memory);
+}
+
+}  // namespace llmz::optim

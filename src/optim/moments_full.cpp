@@ -1,0 +1,46 @@
+#include "llmz/ops/optimizer.h"
+#include "src/optim/moments.h"
+
+namespace llmz::optim {
+namespace {
+
+class FullMoments final : public Moments {
+ public:
+  FullMoments(const OptimizerConfig& config, const Parameter& p, Memory& memory) : config_(config), parameter_(p) {
+    const DType dtype = p.grad.accumulator().dtype;
+    m_ = memory.persistent(p.name + ".exp_avg", Category::optimizer, p.weight.shape, dtype);
+    v_ = memory.persistent(p.name + ".exp_avg_sq", Category::optimizer, p.weight.shape, dtype);
+  }
+
+  void step(Exec& exec, const StepArgs& args) override {
+    ops::adamw(exec, {.weight = parameter_.weight,
+                      .grad = parameter_.grad.dense,
+                      .m = m_,
+                      .v = v_,
+                      .grad_scale = args.grad_scale,
+                      .low = parameter_.grad.low,
+                      .lr = args.lr,
+                      .beta1 = config_.beta1,
+                      .beta2 = config_.beta2,
+                      .eps = config_.eps,
+                      .weight_decay = weight_decay_of(config_, parameter_),
+                      .step = args.step});
+  }
+  void list(std::vector<Optimizer::State>& states) const override {
+    states.push_back({&parameter_, "exp_avg", m_});
+    states.push_back({&parameter_, "exp_avg_sq", v_});
+  }
+
+ private:
+  OptimizerConfig config_;
+  const Parameter& parameter_;
+  Tensor m_, v_;
+};
+
+}  // namespace
+
+std::unique_ptr<Moments> make_full_moments(const OptimizerConfig& config, const Parameter& p, Memory& memory) {
+  return std::make_unique<FullMoments>(config, p, memory);
+}
+
+}  // namespace llmz::optim

@@ -1,0 +1,94 @@
+#include <algorithm>
+
+#include "llmz/ops/elementwise.h"
+#include "llmz/ops/optimizer.h"
+#include "llmz/ops/projector.h"
+#include "src/optim/moments.h"
+
+namespace llmz::optim {
+namespace {
+
+constexpr int64_t kTileRows = 256;
+
+class SubspaceMoments final : public Moments {
+ public:
+  SubspaceMoments(const OptimizerConfig& config, const Parameter& p, Memory& memory) : config_(config), parameter_(p) {
+    const LowRankGrad& low = p.grad.low;
+    check(
+        !low.column_scale.present(),
+        "optimizer.moments = \"subspace\" with activations.norm.codec = \"shared\": the norm's gain, which changes at "
+        "every step, would stand inside the subspace; set activations.norm.codec to store, sketch or quant");
+    check(config.subspace.at_refresh != "rotate" || made_from_a_seed(*low.projector),
+          "optimizer.subspace.at_refresh = \"rotate\" needs the projector before a refresh again, which only gaussian "
+          "and "
+          "sign give; use keep or reset with the others");
+    m_ = memory.persistent(p.name + ".exp_avg", Category::optimizer, low.factor.shape, low.factor.dtype);
+    v_ = memory.persistent(p.name + ".exp_avg_sq", Category::optimizer, low.factor.shape, low.factor.dtype);
+  }
+
+  void step(Exec& exec, const StepArgs& args) override {
+    const bool reset = config_.subspace.at_refresh == "reset";
+    const int64_t since_reset = parameter_.grad.low.projector->age + 1;
+    ops::projected_adam(exec, {.weight = parameter_.weight,
+                               .m = m_,
+                               .v = v_,
+                               .grad_scale = args.grad_scale,
+                               .low = parameter_.grad.low,
+                               .lr = args.lr,
+                               .alpha = config_.subspace.alpha,
+                               .beta1 = config_.beta1,
+                               .beta2 = config_.beta2,
+                               .eps = config_.eps,
+                               .weight_decay = weight_decay_of(config_, parameter_),
+                               .step = reset ? since_reset : args.step});
+  }
+
+  void refresh(Exec& exec) override {
+    if (!parameter_.grad.low.projector->changed) return;
+    if (config_.subspace.at_refresh == "reset") {
+      ops::fill(exec, m_, 0.0f);
+      ops::fill(exec, v_, 0.0f);
+    } else if (config_.subspace.at_refresh == "rotate") {
+      rotate(exec);
+    }
+  }
+
+  void list(std::vector<Optimizer::State>& states) const override {
+    states.push_back({&parameter_, "exp_avg", m_});
+    states.push_back({&parameter_, "exp_avg_sq", v_});
+  }
+
+ private:
+  static bool made_from_a_seed(const Projector& p) {
+    return p.principal_rank == 0 && (p.random == Projector::Random::gaussian || p.random == Projector::Random::sign);
+  }
+
+  /// The first moment is carried over through full space, M ← (M·(P₀ᵀP₀)⁻¹·P₀ᵀ)·P with P₀ᵀP₀ ≈ (n/r)·I. The second,
+  /// which has no direction, becomes the same in all directions: each row its mean.
+  void rotate(Exec& exec) {
+    const Projector& now = *parameter_.grad.low.projector;
+    Projector before = now;
+    before.seed = now.previous_seed;
+    const float shrink = static_cast<float>(now.rank()) / static_cast<float>(now.width);
+    for (int64_t first = 0; first < m_.dim(0); first += kTileRows) {
+      const int64_t rows = std::min(kTileRows, m_.dim(0) - first);
+      const Tensor m = m_.slice(0, first, rows);
+      const Buffer full = exec.memory.take("rotate.full", Category::workspace, {rows, now.width}, m_.dtype);
+      ops::expand(exec, {.out = full.tensor(), .z = m, .alpha = shrink}, before);
+      ops::project(exec, m, full.tensor(), now);
+    }
+    ops::row_means(exec, v_);
+  }
+
+  OptimizerConfig config_;
+  const Parameter& parameter_;
+  Tensor m_, v_;
+};
+
+}  // namespace
+
+std::unique_ptr<Moments> make_subspace_moments(const OptimizerConfig& config, const Parameter& p, Memory& memory) {
+  return std::make_unique<SubspaceMoments>(config, p, memory);
+}
+
+}  // namespace llmz::optim
