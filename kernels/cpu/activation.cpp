@@ -25,6 +25,18 @@ LLMZ_INLINE void swiglu_gradient_loop(Real* dgate, Real* dup, const Real* dout, 
   }
 }
 
+/// Σ dgate·gate + dup·up, from the same expressions as swiglu_gradient_loop's.
+template <class Real>
+LLMZ_INLINE Real swiglu_dots_loop(const Real* dout, const Real* gate, const Real* up, int64_t n) {
+  Real sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) {
+    const Real z = gate[i], s = sigmoid(z);
+    sum += dout[i] * up[i] * z * (s * (Real(1) + z * (Real(1) - s)) + s);
+  }
+  return sum;
+}
+
 constexpr double kRootTwoOverPi = 0.79788456080286535588;
 constexpr double kCubic = 0.044715;
 
@@ -50,6 +62,30 @@ LLMZ_INLINE void gelu_gradient_loop(Real* dx, const Real* dout, const Real* x, i
   }
 }
 
+/// Σ dx·x with dx as gelu_gradient_loop makes it.
+template <class Real>
+LLMZ_INLINE Real gelu_dots_loop(const Real* dout, const Real* x, int64_t n) {
+  Real sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) {
+    const Real z = x[i];
+    const Real t = tanh(Real(kRootTwoOverPi) * (z + Real(kCubic) * z * z * z));
+    const Real inner = Real(kRootTwoOverPi) * (Real(1) + Real(3 * kCubic) * z * z);
+    sum += dout[i] * (Real(0.5) * (Real(1) + t) + Real(0.5) * z * (Real(1) - t * t) * inner) * z;
+  }
+  return sum;
+}
+
+LLMZ_SIMD_CLONES float swiglu_dots(const float* dout, const float* gate, const float* up, int64_t n) {
+  return swiglu_dots_loop(dout, gate, up, n);
+}
+double swiglu_dots(const double* dout, const double* gate, const double* up, int64_t n) {
+  return swiglu_dots_loop(dout, gate, up, n);
+}
+
+LLMZ_SIMD_CLONES float gelu_dots(const float* dout, const float* x, int64_t n) { return gelu_dots_loop(dout, x, n); }
+double gelu_dots(const double* dout, const double* x, int64_t n) { return gelu_dots_loop(dout, x, n); }
+
 LLMZ_SIMD_CLONES void swiglu_row(float* out, const float* gate, const float* up, int64_t n) {
   swiglu_loop(out, gate, up, n);
 }
@@ -74,6 +110,26 @@ void gelu_gradient_row(double* dx, const double* dout, const double* x, int64_t 
   gelu_gradient_loop(dx, dout, x, n);
 }
 
+/// As for_each_chunk, but row by row, with a sum over each: f(operands, chunk) returns its part and writes.
+template <class Real, size_t N, class F>
+void for_each_row(const std::array<Tensor, N>& tensors, Tensor row_sums, F&& f) {
+  const int64_t rows = tensors[0].dim(0), width = tensors[0].dim(1);
+  auto* const sums = static_cast<Real*>(row_sums.data);
+#pragma omp parallel if (tensors[0].numel() > kParallelElements)
+  {
+    auto operands = [&]<size_t... I>(std::index_sequence<I...>) {
+      return std::array<Operand<Real>, N>{Operand<Real>(tensors[I])...};
+    }
+    (std::make_index_sequence<N>{});
+#pragma omp for schedule(static)
+    for (int64_t t = 0; t < rows; ++t) {
+      Real sum = 0;
+      for_chunks_of_row(t, width, [&](const Chunk& c) { sum += f(operands, c); });
+      sums[t] = sum;
+    }
+  }
+}
+
 }  // namespace
 
 void swiglu_forward(Tensor out, Tensor gate, Tensor up) {
@@ -85,12 +141,19 @@ void swiglu_forward(Tensor out, Tensor gate, Tensor up) {
   });
 }
 
-void swiglu_backward(Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up) {
+void swiglu_backward(Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up, Tensor row_sums) {
   with_compute_type(gate.dtype, [&]<class Real>(Real) {
-    for_each_chunk<Real>(std::array{dgate, dup, dout, gate, up}, [](auto& t, const Chunk& c) {
+    const std::array tensors{dgate, dup, dout, gate, up};
+    const auto chunk = [](auto& t, const Chunk& c) {
       swiglu_gradient_row(t[0].write(c), t[1].write(c), t[2].read(c), t[3].read(c), t[4].read(c), c.count);
       t[0].commit(c);
       t[1].commit(c);
+    };
+    if (!row_sums.present()) return for_each_chunk<Real>(tensors, chunk);
+    for_each_row<Real>(tensors, row_sums, [&](auto& t, const Chunk& c) {
+      const Real sum = swiglu_dots(t[2].read(c), t[3].read(c), t[4].read(c), c.count);
+      chunk(t, c);
+      return sum;
     });
   });
 }
@@ -104,11 +167,18 @@ void gelu_forward(Tensor out, Tensor x) {
   });
 }
 
-void gelu_backward(Tensor dx, Tensor dout, Tensor x) {
+void gelu_backward(Tensor dx, Tensor dout, Tensor x, Tensor row_sums) {
   with_compute_type(x.dtype, [&]<class Real>(Real) {
-    for_each_chunk<Real>(std::array{dx, dout, x}, [](auto& t, const Chunk& c) {
+    const std::array tensors{dx, dout, x};
+    const auto chunk = [](auto& t, const Chunk& c) {
       gelu_gradient_row(t[0].write(c), t[1].read(c), t[2].read(c), c.count);
       t[0].commit(c);
+    };
+    if (!row_sums.present()) return for_each_chunk<Real>(tensors, chunk);
+    for_each_row<Real>(tensors, row_sums, [&](auto& t, const Chunk& c) {
+      const Real sum = gelu_dots(t[1].read(c), t[2].read(c), c.count);
+      chunk(t, c);
+      return sum;
     });
   });
 }

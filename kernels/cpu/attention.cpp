@@ -226,7 +226,8 @@ void backward_group(const BackwardTensors& x, const Geometry& g, int64_t b, int6
       pack_rows(space.dout, rows_of(x.dout), kTile, g.width, 1.0f);
       pack_rows(space.q, rows_of(x.q), kTile, g.width, g.scale);
       for (float* statistic : {space.lse, space.delta}) std::fill_n(statistic, kTile, 0.0f);
-      row_dots(space.delta, space.dout, g.width, rows_of(x.out));
+      tile.make_delta = !x.out.present();
+      if (x.out.present()) row_dots(space.delta, space.dout, g.width, rows_of(x.out));
       std::copy_n(g.lse_row(x.lse, b, h, i), tile.rows, space.lse);
       tile.q = space.q;
       tile.k_t = space.k_t;

@@ -74,10 +74,21 @@ struct RowInputs {
   double lse, scale;
 };
 
+/// Σ dout·out of the row: from out, or without it from Σ p·(dout·v).
+double row_delta(const RowInputs& x) {
+  if (x.out != nullptr) return dot(x.dout, x.out, x.width);
+  double delta = 0;
+  for (int64_t j = 0; j < x.keys; ++j) {
+    const double p = exp(x.scale * dot(x.q, x.k + j * x.k_pitch, x.width) - x.lse);
+    delta += p * dot(x.dout, x.v + j * x.v_pitch, x.width);
+  }
+  return delta;
+}
+
 /// Overwrites dq; adds to dk and dv, dense [keys, width].
 void row_gradients(double* dq, double* dk, double* dv, const RowInputs& x) {
   const int64_t width = x.width;
-  const double delta = dot(x.dout, x.out, width);
+  const double delta = row_delta(x);
   std::fill(dq, dq + width, 0.0);
   for (int64_t j = 0; j < x.keys; ++j) {
     const double* key = x.k + j * x.k_pitch;
@@ -121,7 +132,7 @@ void rows_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, const T
         for (int64_t i = 0; i < queries; ++i) {
           const RowInputs x{head_row<double>(q, b, i, h),
                             head_row<double>(dout, b, i, h),
-                            head_row<double>(out, b, i, h),
+                            out.present() ? head_row<double>(out, b, i, h) : nullptr,
                             head_row<double>(k, b, 0, kv),
                             head_row<double>(v, b, 0, kv),
                             k.stride(1),

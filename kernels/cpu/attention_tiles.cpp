@@ -136,8 +136,44 @@ LLMZ_INLINE void forward(const ForwardTile& t) {
   for (int64_t i = 0; i < t.rows; ++i) t.total[i] = join_lanes<W, false>(t.total_lanes + i * kTotalLanes);
 }
 
+/// t.p = exp(scores − lse), 0 where a key is not seen; t.ds = dout·v: one tile of keys.
+template <int W>
+LLMZ_INLINE void probabilities(const BackwardTile& t, int64_t first, const Window& w) {
+  scores<W>(t.p, t.q, t.k_t + first * t.width, t.width, w);
+  scores<W>(t.ds, t.dout, t.v_t + first * t.width, t.width, w);
+  for (int64_t i = 0; i < round_up(t.rows, kRowBlock); ++i) {
+    float* p = t.p + i * kTile;
+    const int64_t n = round_up(w.block_keys(i / kRowBlock * kRowBlock), kColumnStep);
+    const float lse = t.lse[i];
+    mask(p, w.keys(i), n);
+    for (int64_t j = 0; j < n; ++j) p[j] = exp(p[j] - lse);
+  }
+}
+
+template <int W>
+LLMZ_INLINE void make_delta(const BackwardTile& t) {
+  using V = typename Vector<W>::Type;
+  const int64_t last_visible = t.visible + t.rows - 1;
+  for (int64_t i = 0; i < kTile; ++i) t.delta[i] = 0;
+  for (int64_t first = 0; first < last_visible; first += kTile) {
+    const Window w{t.rows, t.visible, first};
+    probabilities<W>(t, first, w);
+    for (int64_t i = 0; i < t.rows; ++i) {
+      const int64_t n = round_up(w.block_keys(i / kRowBlock * kRowBlock), kColumnStep);
+      V sum = {};
+      for (int64_t j = 0; j < n; j += W) {
+        sum += *reinterpret_cast<const V*>(t.p + i * kTile + j) * *reinterpret_cast<const V*>(t.ds + i * kTile + j);
+      }
+      alignas(64) float lanes[W];
+      *reinterpret_cast<V*>(lanes) = sum;
+      t.delta[i] += join_lanes<W, false>(lanes);
+    }
+  }
+}
+
 template <int W>
 LLMZ_INLINE void backward(const BackwardTile& t) {
+  if (t.make_delta) make_delta<W>(t);
   const int64_t last_visible = t.visible + t.rows - 1;
   for (int64_t first = 0; first < last_visible; first += kTile) {
     const Window w{t.rows, t.visible, first};

@@ -29,16 +29,17 @@ struct ForwardTile : QueryTile {
 };
 
 struct BackwardTile : QueryTile {
-  const float* k = nullptr;      // [keys, width]
-  const float* v_t = nullptr;    // [key tiles, width, kTile]
-  const float* dout = nullptr;   // [kTile, width]
-  const float* lse = nullptr;    // [kTile]
-  const float* delta = nullptr;  // [kTile]: Σ dout·out of the row
-  float* p = nullptr;            // [kTile, kTile], scratch
-  float* ds = nullptr;           // [kTile, kTile], scratch
-  float* dq = nullptr;           // [kTile, width], overwritten; without the factor 1/√D
-  float* dk = nullptr;           // [keys, width], added to
-  float* dv = nullptr;           // [keys, width], added to
+  const float* k = nullptr;     // [keys, width]
+  const float* v_t = nullptr;   // [key tiles, width, kTile]
+  const float* dout = nullptr;  // [kTile, width]
+  const float* lse = nullptr;   // [kTile]
+  float* delta = nullptr;       // [kTile]: Σ dout·out of the row
+  bool make_delta = false;      // delta is unknown: it comes from Σ p·(dout·v) over the keys, in a pass of its own
+  float* p = nullptr;           // [kTile, kTile], scratch
+  float* ds = nullptr;          // [kTile, kTile], scratch
+  float* dq = nullptr;          // [kTile, width], overwritten; without the factor 1/√D
+  float* dk = nullptr;          // [keys, width], added to
+  float* dv = nullptr;          // [keys, width], added to
 };
 
 /// The routines for one instruction set, and its vector width in floats.

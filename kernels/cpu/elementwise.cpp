@@ -27,6 +27,29 @@ LLMZ_INLINE void add_loop(Real* y, const Real* x, int64_t n) {
 LLMZ_SIMD_CLONES void add_row(float* y, const float* x, int64_t n) { add_loop(y, x, n); }
 void add_row(double* y, const double* x, int64_t n) { add_loop(y, x, n); }
 
+template <class Real>
+LLMZ_INLINE Real dot_loop(const Real* a, const Real* b, int64_t n) {
+  Real sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+template <class Real>
+LLMZ_INLINE Real distance_loop(const Real* a, const Real* b, int64_t n) {
+  Real sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += (a[i] - b[i]) * (a[i] - b[i]);
+  return sum;
+}
+
+LLMZ_SIMD_CLONES float dot_row(const float* a, const float* b, int64_t n) { return dot_loop(a, b, n); }
+double dot_row(const double* a, const double* b, int64_t n) { return dot_loop(a, b, n); }
+LLMZ_SIMD_CLONES float distance_row(const float* a, const float* b, int64_t n) { return distance_loop(a, b, n); }
+double distance_row(const double* a, const double* b, int64_t n) { return distance_loop(a, b, n); }
+
+constexpr int64_t kRowsInBlock = 64;
+
 template <class From>
 void convert_from(void* out, DType to, const From* in, int64_t n) {
   if (to == dtype_of<From>::value) {
@@ -63,6 +86,88 @@ void add(Tensor y, Tensor x) {
       t[0].commit(c);
     });
   });
+}
+
+void row_dot(Tensor sums, Tensor a, Tensor b, float alpha, bool accumulate) {
+  const int64_t rows = a.dim(0), width = a.dim(1);
+  with_compute_type(a.dtype, [&]<class Real>(Real) {
+    auto* const out = static_cast<Real*>(sums.data);
+#pragma omp parallel if (a.numel() > kParallelElements)
+    {
+      Operand<Real> left(a), right(b);
+#pragma omp for schedule(static)
+      for (int64_t t = 0; t < rows; ++t) {
+        Real sum = 0;
+        for_chunks_of_row(t, width, [&](const Chunk& c) {
+          const Chunk other{b.rank() == 1 ? 0 : t, c.column, c.count};
+          sum += dot_row(left.read(c), right.read(other), c.count);
+        });
+        out[t] = static_cast<Real>(alpha) * sum + (accumulate ? out[t] : Real(0));
+      }
+    }
+  });
+}
+
+void set_identity(Tensor x) {
+  fill(x, 0.0f);
+  const float one = 1.0f;
+  for (int64_t i = 0; i < x.dim(0); ++i) {
+    auto* const at =
+        static_cast<std::byte*>(x.data) + (i * x.stride(0) + i) * static_cast<int64_t>(dtype_bytes(x.dtype));
+    convert(at, x.dtype, &one, DType::f32, 1);
+  }
+}
+
+void row_means(Tensor x) {
+  const int64_t rows = x.dim(0), width = x.dim(1);
+  with_compute_type(x.dtype, [&]<class Real>(Real) {
+#pragma omp parallel if (x.numel() > kParallelElements)
+    {
+      Operand<Real> row(x);
+#pragma omp for schedule(static)
+      for (int64_t t = 0; t < rows; ++t) {
+        double sum = 0;
+        for_chunks_of_row(t, width, [&](const Chunk& c) {
+          const Real* values = row.read(c);
+          for (int64_t i = 0; i < c.count; ++i) sum += static_cast<double>(values[i]);
+        });
+        const Real mean = static_cast<Real>(sum / static_cast<double>(width));
+        for_chunks_of_row(t, width, [&](const Chunk& c) {
+          std::fill_n(row.write(c), c.count, mean);
+          row.commit(c);
+        });
+      }
+    }
+  });
+}
+
+int64_t row_blocks(Tensor t) { return std::max<int64_t>(1, ceil_div(t.numel() / t.dim(t.rank() - 1), kRowsInBlock)); }
+
+void difference_norms(Tensor norms, Tensor a, Tensor b, Tensor workspace) {
+  const int64_t width = a.dim(a.rank() - 1), rows = a.numel() / width, blocks = row_blocks(a);
+  auto* const partial = workspace.as<double>();
+  with_compute_type(a.dtype, [&]<class Real>(Real) {
+#pragma omp parallel if (a.numel() > kParallelElements)
+    {
+      Operand<Real> left(a), right(b);
+#pragma omp for schedule(static)
+      for (int64_t block = 0; block < blocks; ++block) {
+        double difference = 0, whole = 0;
+        for (int64_t t = block * kRowsInBlock; t < std::min(rows, (block + 1) * kRowsInBlock); ++t) {
+          for_chunks_of_row(t, width, [&](const Chunk& c) {
+            const Real *x = left.read(c), *y = right.read(c);
+            difference += static_cast<double>(distance_row(x, y, c.count));
+            whole += static_cast<double>(dot_row(y, y, c.count));
+          });
+        }
+        partial[2 * block] = difference;
+        partial[2 * block + 1] = whole;
+      }
+    }
+  });
+  double* out = norms.as<double>();
+  out[0] = out[1] = 0;
+  for (int64_t i = 0; i < 2 * blocks; ++i) out[i % 2] += partial[i];
 }
 
 void copy(Tensor out, Tensor in) {

@@ -156,6 +156,7 @@ template <class Real>
 struct BackwardBlock {
   Operand<Real>&dx, &dy, &xhat, &gain;
   const Real* rstd;
+  const Real* known_sums;  ///< Σ dx̂·x̂ of each row where it is known, else null
   int64_t width;
   Kind kind;
 
@@ -168,6 +169,7 @@ struct BackwardBlock {
         means.plain += s.plain;
         means.with_xhat += s.with_xhat;
       });
+      if (known_sums != nullptr) means.with_xhat = known_sums[t];
       means.plain = kind == Kind::layer ? means.plain / static_cast<Real>(width) : Real(0);
       means.with_xhat /= static_cast<Real>(width);
       for_chunks_of_row(t, width, [&](const Chunk& c) {
@@ -192,14 +194,21 @@ void add_partials(Operand<Real>& sum, const Real* partial, int64_t pitch, int64_
 
 template <class Real>
 void backward(Kind kind, Tensor dx, Tensor dgain, Tensor dbias, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain,
-              Tensor workspace) {
+              Tensor row_sums, Tensor workspace) {
   const int64_t rows = dx.dim(0), width = dx.dim(1), blocks = norm_blocks(rows);
   const int64_t pitch = workspace.dim(1);
   auto* const partials = static_cast<Real*>(workspace.data);
 #pragma omp parallel if (rows > kParallelChunks)
   {
     Operand<Real> dx_rows(dx), dy_rows(dy), xhat_rows(xhat), gains(gain), gain_sum(dgain), bias_sum(dbias);
-    BackwardBlock<Real> block{dx_rows, dy_rows, xhat_rows, gains, static_cast<const Real*>(rstd.data), width, kind};
+    BackwardBlock<Real> block{dx_rows,
+                              dy_rows,
+                              xhat_rows,
+                              gains,
+                              static_cast<const Real*>(rstd.data),
+                              static_cast<const Real*>(row_sums.data),
+                              width,
+                              kind};
 #pragma omp for schedule(static)
     for (int64_t b = 0; b < blocks; ++b) block.run(rows * b / blocks, rows * (b + 1) / blocks, partials + b * pitch);
     constexpr int64_t kColumns = 256;  // of the sums, a task
@@ -244,15 +253,17 @@ void norm_apply_gain(Tensor out, Tensor xhat, Tensor gain, Tensor bias) {
   });
 }
 
-void rmsnorm_backward(Tensor dx, Tensor dgain, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain, Tensor workspace) {
-  with_compute_type(
-      dx.dtype, [&]<class Real>(Real) { backward<Real>(Kind::rms, dx, dgain, {}, dy, xhat, rstd, gain, workspace); });
+void rmsnorm_backward(Tensor dx, Tensor dgain, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain, Tensor row_sums,
+                      Tensor workspace) {
+  with_compute_type(dx.dtype, [&]<class Real>(Real) {
+    backward<Real>(Kind::rms, dx, dgain, {}, dy, xhat, rstd, gain, row_sums, workspace);
+  });
 }
 
 void layernorm_backward(Tensor dx, Tensor dgain, Tensor dbias, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain,
-                        Tensor workspace) {
+                        Tensor row_sums, Tensor workspace) {
   with_compute_type(dx.dtype, [&]<class Real>(Real) {
-    backward<Real>(Kind::layer, dx, dgain, dbias, dy, xhat, rstd, gain, workspace);
+    backward<Real>(Kind::layer, dx, dgain, dbias, dy, xhat, rstd, gain, row_sums, workspace);
   });
 }
 

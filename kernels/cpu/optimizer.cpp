@@ -1,38 +1,16 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/adam_scalars.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/twins.h"
 
 namespace llmz::cpu {
 namespace {
 
-/// One step's scalars, made in double and rounded once.
-template <class Real>
-struct AdamWScalars {
-  Real grad_scale, keep;  ///< keep = 1 − lr·weight_decay
-  Real beta1, beta1_rest, beta2, beta2_rest;
-  Real step_size;        ///< lr/(1 − β₁^step)
-  Real root_correction;  ///< √(1 − β₂^step)
-  Real eps;
-
-  AdamWScalars(const AdamWArgs& a, double scale)
-      : grad_scale(static_cast<Real>(scale)),
-        keep(static_cast<Real>(1.0 - static_cast<double>(a.lr) * static_cast<double>(a.weight_decay))),
-        beta1(static_cast<Real>(a.beta1)),
-        beta1_rest(static_cast<Real>(1.0 - static_cast<double>(a.beta1))),
-        beta2(static_cast<Real>(a.beta2)),
-        beta2_rest(static_cast<Real>(1.0 - static_cast<double>(a.beta2))),
-        eps(static_cast<Real>(a.eps)) {
-    const auto step = static_cast<double>(a.step);
-    step_size = static_cast<Real>(static_cast<double>(a.lr) / (1.0 - std::pow(static_cast<double>(a.beta1), step)));
-    root_correction = static_cast<Real>(std::sqrt(1.0 - std::pow(static_cast<double>(a.beta2), step)));
-  }
-};
-
 template <class Real>
 LLMZ_INLINE void adamw_loop(Real* __restrict weight, Real* __restrict m, Real* __restrict v,
-                            const Real* __restrict grad, const AdamWScalars<Real>& s, int64_t n) {
+                            const Real* __restrict grad, const AdamScalars<Real>& s, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
     const Real g = grad[i] * s.grad_scale;
     const Real first = s.beta1 * m[i] + s.beta1_rest * g;
@@ -51,11 +29,11 @@ LLMZ_INLINE Real squares_loop(const Real* x, int64_t n) {
   return sum;
 }
 
-LLMZ_SIMD_CLONES void adamw_row(float* weight, float* m, float* v, const float* grad, const AdamWScalars<float>& s,
+LLMZ_SIMD_CLONES void adamw_row(float* weight, float* m, float* v, const float* grad, const AdamScalars<float>& s,
                                 int64_t n) {
   adamw_loop(weight, m, v, grad, s, n);
 }
-void adamw_row(double* weight, double* m, double* v, const double* grad, const AdamWScalars<double>& s, int64_t n) {
+void adamw_row(double* weight, double* m, double* v, const double* grad, const AdamScalars<double>& s, int64_t n) {
   adamw_loop(weight, m, v, grad, s, n);
 }
 
@@ -68,9 +46,8 @@ constexpr int64_t kChunksPerPiece = 64;
 }  // namespace
 
 void adamw(const AdamWArgs& args) {
-  const double scale = args.grad_scale.present() ? static_cast<double>(*args.grad_scale.as<float>()) : 1.0;
   with_compute_type(args.weight.dtype, [&]<class Real>(Real) {
-    const AdamWScalars<Real> scalars(args, scale);
+    const AdamScalars<Real> scalars(args);
     for_each_chunk<Real>(std::array{args.weight, args.m, args.v, args.grad}, [&](auto& t, const Chunk& c) {
       adamw_row(t[0].modify(c), t[1].modify(c), t[2].modify(c), t[3].read(c), scalars, c.count);
       for (size_t i = 0; i < 3; ++i) t[i].commit(c);

@@ -7,11 +7,15 @@
 #include "llmz/core/tensor.h"
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/optimizer.h"
+#include "llmz/ops/quant.h"
 
 namespace llmz::cpu {
 
 using ops::AdamWArgs;
+using ops::FactoredAdamWArgs;
 using ops::MatmulArgs;
+using ops::ProjectedAdamArgs;
+using ops::QuantFormat;
 
 // matmul.cpp; workspace f32 [matmul_workspace(args)], absent when that is 0 (it holds fp32 copies of bf16 operands)
 int64_t matmul_workspace(const MatmulArgs& args);
@@ -24,9 +28,10 @@ int64_t norm_blocks(int64_t rows);
 void rmsnorm_forward(Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, float eps);
 void layernorm_forward(Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, Tensor bias, float eps);
 void norm_apply_gain(Tensor out, Tensor xhat, Tensor gain, Tensor bias);
-void rmsnorm_backward(Tensor dx, Tensor dgain, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain, Tensor workspace);
+void rmsnorm_backward(Tensor dx, Tensor dgain, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain, Tensor row_sums,
+                      Tensor workspace);
 void layernorm_backward(Tensor dx, Tensor dgain, Tensor dbias, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain,
-                        Tensor workspace);
+                        Tensor row_sums, Tensor workspace);
 
 // rotary.cpp
 void rotary(Tensor x, int64_t position_offset, float base, bool inverse);
@@ -38,11 +43,17 @@ void attention_forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, Ten
 void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q, Tensor k,
                         Tensor v, Tensor workspace);
 
+// quant.cpp; workspace f32 [n] for the signs, absent without a rotation
+void quantize(Tensor codes, Tensor scales, Tensor x, const QuantFormat& format, const RandomStream& signs,
+              const RandomStream& rounding, Tensor workspace);
+void dequantize(Tensor x, Tensor codes, Tensor scales, const QuantFormat& format, const RandomStream& signs,
+                Tensor workspace);
+
 // activation.cpp
 void swiglu_forward(Tensor out, Tensor gate, Tensor up);
-void swiglu_backward(Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up);
+void swiglu_backward(Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up, Tensor row_sums);
 void gelu_forward(Tensor out, Tensor x);
-void gelu_backward(Tensor dx, Tensor dout, Tensor x);
+void gelu_backward(Tensor dx, Tensor dout, Tensor x, Tensor row_sums);
 
 // embedding.cpp
 void embedding_forward(Tensor out, Tensor tokens, Tensor table, Tensor positions, int64_t seq_len,
@@ -54,12 +65,27 @@ void softmax_cross_entropy(Tensor losses, Tensor logits, Tensor targets, bool wr
 
 // elementwise.cpp
 void add(Tensor y, Tensor x);
+void row_dot(Tensor sums, Tensor a, Tensor b, float alpha, bool accumulate);
+void set_identity(Tensor x);
+void row_means(Tensor x);
+void difference_norms(Tensor norms, Tensor a, Tensor b, Tensor workspace);  // f64 [2·row_blocks(a)]
+int64_t row_blocks(Tensor t);
 void copy(Tensor out, Tensor in);
 void fill(Tensor x, float value);
 void fill_normal(Tensor x, const RandomStream& stream, uint64_t first, float stddev);
 
 // optimizer.cpp
 void adamw(const AdamWArgs& args);
+
+// optimizer_projected.cpp: moments, weight decay, and the direction N [m,r]
+void adam_direction(const ProjectedAdamArgs& args, Tensor direction);
+
+// optimizer_factored.cpp: statistics of every tile of the gradient, then the moments, then the update of every tile.
+// sums f64 [factored_blocks(m) + 1, max(m,n)]
+int64_t factored_blocks(int64_t rows);
+void factored_statistics(const FactoredAdamWArgs& args, int64_t first_row, Tensor tile, Tensor sums);
+void factored_moments(const FactoredAdamWArgs& args, Tensor sums);
+void factored_update(const FactoredAdamWArgs& args, int64_t first_row, Tensor tile);
 int64_t sum_pieces(Tensor x);  // workspace of sum_of_squares: f64 [sum_pieces(x)]
 void sum_of_squares(Tensor total, Tensor x, Tensor workspace);
 void clip_coefficient(Tensor norm, Tensor scale, Tensor total, float max_norm);

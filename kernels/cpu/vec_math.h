@@ -97,6 +97,48 @@ LLMZ_INLINE float tanh(float x) {
 }
 LLMZ_INLINE double tanh(double x) { return std::tanh(x); }
 
+/// ln x for normal x > 0, to about 1 ulp: x = m·2^e with m in [√½, √2), ln m by a polynomial in m − 1.
+LLMZ_INLINE float log(float x) {
+  const uint32_t u = std::bit_cast<uint32_t>(x);
+  const uint32_t shifted = u - 0x3f3504f3u;  // the bits of √½
+  const float e = static_cast<float>(static_cast<int32_t>(shifted) >> 23);
+  const float f = std::bit_cast<float>((shifted & 0x007fffffu) + 0x3f3504f3u) - 1.0f;
+  float q = 7.0376836292e-2f;
+  q = q * f + -1.1514610310e-1f;
+  q = q * f + 1.1676998740e-1f;
+  q = q * f + -1.2420140846e-1f;
+  q = q * f + 1.4249322787e-1f;
+  q = q * f + -1.6668057665e-1f;
+  q = q * f + 2.0000714765e-1f;
+  q = q * f + -2.4999993993e-1f;
+  q = q * f + 3.3333331174e-1f;
+  const float z = f * f;
+  const float tail = f * z * q + e * -2.12194440e-4f - 0.5f * z;
+  return (f + tail) + e * 0.693359375f;
+}
+
+struct SineCosine {
+  float sine, cosine;
+};
+
+/// sin and cos of 2π·t for t in [0, 1], to about 1e-7: the nearest quarter turn is taken out, the rest goes through
+/// polynomials on ±π/4.
+LLMZ_INLINE SineCosine sine_cosine_of_turns(float t) {
+  const float magic = 12582912.0f;  // 1.5·2^23: adding it rounds to an integer, kept in the low bits
+  const float shifted = 4.0f * t + magic;
+  const uint32_t quarter = std::bit_cast<uint32_t>(shifted);
+  const float a = (4.0f * t - (shifted - magic)) * 1.57079632679f;
+  const float z = a * a;
+  const float s = a + a * z * (-1.6666654611e-1f + z * (8.3321608736e-3f + z * -1.9515295891e-4f));
+  const float c =
+      1.0f - 0.5f * z + z * z * (4.166664568298827e-2f + z * (-1.388731625493765e-3f + z * 2.443315711809948e-5f));
+  const bool swap = (quarter & 1u) != 0;
+  const uint32_t sine_sign = (quarter & 2u) << 30, cosine_sign = ((quarter + 1u) & 2u) << 30;
+  const float sine = swap ? c : s, cosine = swap ? s : c;
+  return {std::bit_cast<float>(std::bit_cast<uint32_t>(sine) ^ sine_sign),
+          std::bit_cast<float>(std::bit_cast<uint32_t>(cosine) ^ cosine_sign)};
+}
+
 /// 1/(1 + e^−x).
 LLMZ_INLINE float sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
 LLMZ_INLINE double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }

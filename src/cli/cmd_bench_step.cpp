@@ -82,7 +82,7 @@ class StepRunner {
     const std::span<const int32_t> ids(ids_);
     const size_t count = ids.size() - 1;
     const auto start = Clock::now();
-    engine_.begin_step(step);
+    engine_.begin_step(step_ + 1);
     const auto begun = Clock::now();
     engine_.micro_step(ids.first(count), ids.last(count), 1.0f / static_cast<float>(count));
     const auto summed = Clock::now();

@@ -2,7 +2,9 @@
 
 #include "llmz/model/model.h"
 #include "llmz/train/config_io.h"
+#include "llmz/train/plan_compare.h"
 #include "llmz/train/plan_report.h"
+#include "llmz/train/presets.h"
 #include "llmz/train/trainer.h"
 #include "src/cli/commands.h"
 
@@ -10,14 +12,39 @@ namespace llmz::cli {
 namespace {
 
 struct Options {
-  std::string config;
+  std::string config, show, accounting = "llmz";
   std::vector<std::string> overrides;
-  bool json = false, verbose = false;
+  bool json = false, verbose = false, compare = false, presets = false;
 };
 
-int plan(const Options& options) {
-  const train::RunConfig config = train::load_run_config(options.config, options.overrides);
-  train::use_threads(config.train.threads);  // some workspaces grow with them
+int list_presets() {
+  for (const train::Preset& p : train::presets()) fmt::print("{:<12}  {}\n", p.name, p.meaning);
+  return 0;
+}
+
+int show_preset(const std::string& name) {
+  const train::Preset* preset = train::find_preset(name);
+  check(preset != nullptr, "--show: preset \"{}\" is unknown; known: {}", name, fmt::join(train::preset_names(), ", "));
+  fmt::print("{}", preset->json);
+  return 0;
+}
+
+int compare(const train::RunConfig& config, const Options& options) {
+  if (options.accounting == "paper") {
+    fmt::print("{}", train::paper_table(train::paper_accounting(config, train::preset_names()), config));
+    return 0;
+  }
+  const auto plans = train::compare_presets(config, train::preset_names());
+  if (options.json) {
+    fmt::print("{}\n", train::comparison_json(plans));
+  } else {
+    fmt::print("{}, micro-batch {} x {} tokens\n\n{}", config.model.architecture, config.train.micro_batch,
+               config.train.sequence, train::comparison_table(plans));
+  }
+  return 0;
+}
+
+int plan_one(const train::RunConfig& config, const Options& options) {
   const train::EngineOptions engine = train::engine_options(config);
   const MemoryPlan plan = train::Engine::plan(engine);
   if (options.json) {
@@ -31,17 +58,34 @@ int plan(const Options& options) {
   return 0;
 }
 
+int plan(const Options& options) {
+  if (options.presets) return list_presets();
+  if (!options.show.empty()) return show_preset(options.show);
+  check(!options.config.empty(),
+        "CONFIG is missing: name a JSON file as for `train` (only --show and --presets do without)");
+  const train::RunConfig config = train::load_run_config(options.config, options.overrides);
+  train::use_threads(config.train.threads);  // some workspaces grow with them
+  return options.compare || options.accounting == "paper" ? compare(config, options) : plan_one(config, options);
+}
+
 }  // namespace
 
 Command add_plan(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* parser =
       app.add_subcommand("plan", "Print the memory that `train` would allocate, to the byte, without allocating it");
-  parser->add_option("CONFIG", options->config, "JSON file as for `train`")->required();
+  parser->add_option("CONFIG", options->config, "JSON file as for `train`");
   add_set_option(*parser, options->overrides);
+  parser->add_flag("--compare", options->compare,
+                   "One row for each preset, in the place of the configuration's method");
+  parser->add_option("--accounting", options->accounting, "`paper`: linear layers' inputs as the papers count them")
+      ->check(CLI::IsMember({"llmz", "paper"}))
+      ->capture_default_str();
+  parser->add_flag("--presets", options->presets, "List the presets");
+  parser->add_option("--show", options->show, "Print a preset as JSON")->type_name("PRESET");
   parser->add_flag("--json", options->json, "Bytes by category as JSON");
   parser->add_flag("-v,--verbose", options->verbose, "List every buffer with its place and life");
-  set_example(*parser, "llmz plan configs/llama-1b-c4.json --set train.micro_batch=4");
+  set_example(*parser, "llmz plan configs/llama-1b-c4.json --set train.micro_batch=4 --compare");
   return {parser, [options] { return plan(*options); }};
 }
 

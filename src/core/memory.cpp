@@ -59,6 +59,28 @@ std::string_view category_name(Category c) {
   return "?";
 }
 
+std::vector<const PlannedBuffer*> MemoryPlan::live_at_peak(const PlannedProgram& program) {
+  const auto alive = [](const PlannedBuffer& b, int moment) { return b.begin <= moment && moment < b.end; };
+  size_t peak = 0;
+  int moment = -1;
+  for (const PlannedBuffer& at : program.spans) {  // live bytes can only peak where a span begins
+    size_t live = 0;
+    for (const PlannedBuffer& b : program.spans) live += alive(b, at.begin) ? b.bytes : 0;
+    if (live > peak) peak = live, moment = at.begin;
+  }
+  std::vector<const PlannedBuffer*> buffers;
+  for (const PlannedBuffer& b : program.spans) {
+    if (alive(b, moment)) buffers.push_back(&b);
+  }
+  return buffers;
+}
+
+const PlannedProgram& MemoryPlan::program(std::string_view name) const {
+  const auto it = std::find_if(programs.begin(), programs.end(), [&](const auto& p) { return p.name == name; });
+  check(it != programs.end(), "the memory plan has no program '{}'", name);
+  return *it;
+}
+
 MemoryPlan::Totals MemoryPlan::totals() const {
   Totals totals;
   for (const PlannedBuffer& b : persistent) totals.by_category[static_cast<int>(b.category)] += b.bytes;
@@ -66,17 +88,7 @@ MemoryPlan::Totals MemoryPlan::totals() const {
                                         [](const auto& a, const auto& b) { return a.bytes < b.bytes; });
   if (largest != programs.end()) {
     totals.peak_program = largest->name;
-    const auto& spans = largest->spans;
-    size_t peak = 0;
-    int moment = 0;
-    for (const PlannedBuffer& at : spans) {  // live bytes can only peak where a span begins
-      size_t live = 0;
-      for (const PlannedBuffer& b : spans) live += (b.begin <= at.begin && at.begin < b.end) ? b.bytes : 0;
-      if (live > peak) peak = live, moment = at.begin;
-    }
-    for (const PlannedBuffer& b : spans) {
-      if (b.begin <= moment && moment < b.end) totals.by_category[static_cast<int>(b.category)] += b.bytes;
-    }
+    for (const PlannedBuffer* b : live_at_peak(*largest)) totals.by_category[static_cast<int>(b->category)] += b->bytes;
   }
   const size_t named = std::accumulate(std::begin(totals.by_category), std::end(totals.by_category), size_t{0});
   totals.total = arena_bytes;

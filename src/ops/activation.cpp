@@ -4,6 +4,15 @@
 #include "src/ops/dispatch.h"
 
 namespace llmz::ops {
+namespace {
+
+void check_row_sums(Arguments& args, const Tensor& row_sums, const Tensor& x) {
+  if (!row_sums.present()) return;
+  args.rank("x", x, 2);
+  args.statistic("row_sums", row_sums, {x.dim(0)});
+}
+
+}  // namespace
 
 void swiglu_forward(Exec& exec, Tensor out, Tensor gate, Tensor up) {
   Arguments args("swiglu_forward");
@@ -13,14 +22,15 @@ void swiglu_forward(Exec& exec, Tensor out, Tensor gate, Tensor up) {
   dispatch(exec, args, [&] { cpu::swiglu_forward(out, gate, up); });
 }
 
-void swiglu_backward(Exec& exec, Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up) {
+void swiglu_backward(Exec& exec, Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up, Tensor row_sums) {
   Arguments args("swiglu_backward");
   args.floats("gate", gate);
   args.floats("up", up, gate.shape);
   args.floats("dout", dout, gate.shape);
   args.floats("dgate", dgate, gate.shape);
   args.floats("dup", dup, gate.shape);
-  dispatch(exec, args, [&] { cpu::swiglu_backward(dgate, dup, dout, gate, up); });
+  check_row_sums(args, row_sums, gate);
+  dispatch(exec, args, [&] { cpu::swiglu_backward(dgate, dup, dout, gate, up, row_sums); });
 }
 
 void gelu_forward(Exec& exec, Tensor out, Tensor x) {
@@ -30,12 +40,13 @@ void gelu_forward(Exec& exec, Tensor out, Tensor x) {
   dispatch(exec, args, [&] { cpu::gelu_forward(out, x); });
 }
 
-void gelu_backward(Exec& exec, Tensor dx, Tensor dout, Tensor x) {
+void gelu_backward(Exec& exec, Tensor dx, Tensor dout, Tensor x, Tensor row_sums) {
   Arguments args("gelu_backward");
   args.floats("x", x);
   args.floats("dout", dout, x.shape);
   args.floats("dx", dx, x.shape);
-  dispatch(exec, args, [&] { cpu::gelu_backward(dx, dout, x); });
+  check_row_sums(args, row_sums, x);
+  dispatch(exec, args, [&] { cpu::gelu_backward(dx, dout, x, row_sums); });
 }
 
 }  // namespace llmz::ops

@@ -8,8 +8,7 @@ namespace {
 
 /// Checks what forward and backward share and returns the arithmetic of forward: 2 products of 2·D for every pair of a
 /// query and a key that it sees.
-double check_attention(Arguments& check, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k,
-                       const Tensor& v) {
+double check_attention(Arguments& check, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v) {
   check.floats("q", q);
   check.floats("k", k);
   check.rank("q", q, 4);
@@ -22,12 +21,16 @@ double check_attention(Arguments& check, const Tensor& out, const Tensor& lse, c
                 q.shape.str(), kv_heads, k.shape.str());
   check.require(keys >= queries, "q {} holds more positions than k {}", q.shape.str(), k.shape.str());
   check.floats("v", v, k.shape);
-  check.floats("out", out, q.shape);
-  check.same_dtype({{"q", q}, {"k", k}, {"v", v}, {"out", out}});
+  check.same_dtype({{"q", q}, {"k", k}, {"v", v}});
   check.statistic("lse", lse, {batch, heads, queries});
   const double pairs = static_cast<double>(queries) * static_cast<double>(keys - queries) +
                        static_cast<double>(queries) * static_cast<double>(queries + 1) / 2;
   return 4.0 * static_cast<double>(width) * pairs * static_cast<double>(batch * heads);
+}
+
+void check_out(Arguments& check, const Tensor& out, const Tensor& q) {
+  check.floats("out", out, q.shape);
+  check.same_dtype({{"q", q}, {"out", out}});
 }
 
 DType compute_dtype(const Arguments& check) { return check.is_double() ? DType::f64 : DType::f32; }
@@ -36,7 +39,8 @@ DType compute_dtype(const Arguments& check) { return check.is_double() ? DType::
 
 void attention_forward(Exec& exec, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v) {
   Arguments check("attention_forward");
-  exec.flops += check_attention(check, out, lse, q, k, v);
+  exec.flops += check_attention(check, lse, q, k, v);
+  check_out(check, out, q);
   const Buffer workspace = exec.memory.take("attention_forward.workspace", Category::workspace,
                                             cpu::attention_forward_workspace(q, k), compute_dtype(check));
   dispatch(exec, check, [&] { cpu::attention_forward(out, lse, q, k, v, workspace.tensor()); });
@@ -45,13 +49,14 @@ void attention_forward(Exec& exec, Tensor out, Tensor lse, Tensor q, Tensor k, T
 void attention_backward(Exec& exec, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q,
                         Tensor k, Tensor v) {
   Arguments check("attention_backward");
-  const double forward = check_attention(check, out, lse, q, k, v);
+  const double forward = check_attention(check, lse, q, k, v);
+  if (out.present()) check_out(check, out, q);
   check.floats("dq", dq, q.shape);
   check.floats("dk", dk, k.shape);
   check.floats("dv", dv, v.shape);
-  check.floats("dout", dout, out.shape);
+  check.floats("dout", dout, q.shape);
   check.same_dtype({{"q", q}, {"dq", dq}, {"dk", dk}, {"dv", dv}, {"dout", dout}});
-  exec.flops += 2.5 * forward;
+  exec.flops += (out.present() ? 2.5 : 3.5) * forward;
   const Buffer workspace = exec.memory.take("attention_backward.workspace", Category::workspace,
                                             cpu::attention_backward_workspace(q, k), compute_dtype(check));
   dispatch(exec, check, [&] { cpu::attention_backward(dq, dk, dv, dout, out, lse, q, k, v, workspace.tensor()); });

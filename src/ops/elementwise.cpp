@@ -12,6 +12,41 @@ void add(Exec& exec, Tensor y, Tensor x) {
   dispatch(exec, args, [&] { cpu::add(y, x); });
 }
 
+void row_dot(Exec& exec, Tensor sums, Tensor a, Tensor b, float alpha, bool accumulate) {
+  Arguments args("row_dot");
+  args.floats("a", a);
+  args.rank("a", a, 2);
+  args.floats("b", b, b.rank() == 1 ? Shape{a.dim(1)} : a.shape);
+  args.statistic("sums", sums, {a.dim(0)});
+  dispatch(exec, args, [&] { cpu::row_dot(sums, a, b, alpha, accumulate); });
+}
+
+void set_identity(Exec& exec, Tensor x) {
+  Arguments args("set_identity");
+  args.floats("x", x);
+  args.rank("x", x, 2);
+  args.require(x.dim(0) == x.dim(1), "x {} is not square", x.shape.str());
+  dispatch(exec, args, [&] { cpu::set_identity(x); });
+}
+
+void row_means(Exec& exec, Tensor x) {
+  Arguments args("row_means");
+  args.floats("x", x);
+  args.rank("x", x, 2);
+  dispatch(exec, args, [&] { cpu::row_means(x); });
+}
+
+void difference_norms(Exec& exec, Tensor norms, Tensor a, Tensor b) {
+  Arguments args("difference_norms");
+  args.floats("a", a);
+  args.floats("b", b, a.shape);
+  args.require(norms.dtype == DType::f64, "norms hold {}; f64 is needed", dtype_name(norms.dtype));
+  args.shape("norms", norms, {2});
+  const Buffer workspace =
+      exec.memory.take("difference_norms.workspace", Category::workspace, {2 * cpu::row_blocks(a)}, DType::f64);
+  dispatch(exec, args, [&] { cpu::difference_norms(norms, a, b, workspace.tensor()); });
+}
+
 void copy(Exec& exec, Tensor out, Tensor in) {
   const auto is_integer = [](const Tensor& t) { return t.dtype == DType::i32 || t.dtype == DType::u8; };
   Arguments args("copy");

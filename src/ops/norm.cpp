@@ -57,24 +57,28 @@ void norm_apply_gain(Exec& exec, Tensor out, Tensor xhat, Tensor gain, Tensor bi
   dispatch(exec, args, [&] { cpu::norm_apply_gain(out, xhat, gain, bias); });
 }
 
-void rmsnorm_backward(Exec& exec, Tensor dx, Tensor dgain, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain) {
+void rmsnorm_backward(Exec& exec, Tensor dx, Tensor dgain, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain,
+                      Tensor row_sums) {
   Arguments args("rmsnorm_backward");
   check_backward(args, dx, dgain, dy, xhat, rstd, gain);
+  if (row_sums.present()) args.statistic("row_sums", row_sums, {dx.dim(0)});
   const Buffer workspace =
       exec.memory.take("rmsnorm_backward.workspace", Category::workspace, {cpu::norm_blocks(dx.dim(0)), dx.dim(1)},
                        args.is_double() ? DType::f64 : DType::f32);
-  dispatch(exec, args, [&] { cpu::rmsnorm_backward(dx, dgain, dy, xhat, rstd, gain, workspace.tensor()); });
+  dispatch(exec, args, [&] { cpu::rmsnorm_backward(dx, dgain, dy, xhat, rstd, gain, row_sums, workspace.tensor()); });
 }
 
 void layernorm_backward(Exec& exec, Tensor dx, Tensor dgain, Tensor dbias, Tensor dy, Tensor xhat, Tensor rstd,
-                        Tensor gain) {
+                        Tensor gain, Tensor row_sums) {
   Arguments args("layernorm_backward");
   check_backward(args, dx, dgain, dy, xhat, rstd, gain);
+  if (row_sums.present()) args.statistic("row_sums", row_sums, {dx.dim(0)});
   args.floats("dbias", dbias, {dx.dim(1)});
   const Buffer workspace =
       exec.memory.take("layernorm_backward.workspace", Category::workspace,
                        {cpu::norm_blocks(dx.dim(0)), 2 * dx.dim(1)}, args.is_double() ? DType::f64 : DType::f32);
-  dispatch(exec, args, [&] { cpu::layernorm_backward(dx, dgain, dbias, dy, xhat, rstd, gain, workspace.tensor()); });
+  dispatch(exec, args,
+           [&] { cpu::layernorm_backward(dx, dgain, dbias, dy, xhat, rstd, gain, row_sums, workspace.tensor()); });
 }
 
 }  // namespace llmz::ops

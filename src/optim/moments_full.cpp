@@ -18,13 +18,13 @@ class FullMoments final : public Moments {
                       .m = m_,
                       .v = v_,
                       .grad_scale = args.grad_scale,
-                      .low = parameter_.grad.low,
                       .lr = args.lr,
                       .beta1 = config_.beta1,
                       .beta2 = config_.beta2,
                       .eps = config_.eps,
                       .weight_decay = weight_decay_of(config_, parameter_),
-                      .step = args.step});
+                      .step = args.step,
+                      .low = parameter_.grad.low});
   }
   void list(std::vector<Optimizer::State>& states) const override {
     states.push_back({&parameter_, "exp_avg", m_});

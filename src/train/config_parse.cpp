@@ -254,6 +254,12 @@ RunConfig read_config(const ConfigText& text, const std::vector<std::string>& ov
 
 }  // namespace
 
+RunConfig with_preset(RunConfig config, const std::string& name) {
+  Reader(config, {}).apply_override("preset=" + name);
+  validate(config);
+  return config;
+}
+
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides) {
   return read_config(read_config_text(path), overrides);
 }

@@ -1,73 +1,213 @@
-// The contract that every codec of the registry keeps.
+// The contract that every codec keeps.
+#include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "catch.h"
-#include "llmz/codec/codec.h"
-#include "llmz/core/random.h"
-#include "llmz/ops/elementwise.h"
-#include "ops/fixture.h"
+#include "codec/rig.h"
 
 using namespace llmz;
+using codec::CodecConfig;
+using test::CodecRig;
+using test::random_values;
 
 namespace {
 
-constexpr int64_t kTokens = 37, kWidth = 19, kOutputs = 11;
+constexpr int64_t kTokens = 37, kWidth = 30, kOutputs = 11;
 
-std::vector<float> random_values(int64_t count, uint32_t layer) {
-  std::vector<float> values(static_cast<size_t>(count));
-  RandomStream(1, Purpose::test, layer).fill_normal(values.data(), 0, static_cast<uint64_t>(count), 1.0f);
-  return values;
+struct Case {
+  std::string name;
+  CodecConfig config;
+};
+
+CodecConfig sketch(const std::string& kind, float rank, float random_rank = 0.25f, const std::string& random = "haar") {
+  CodecConfig c{.codec = "sketch"};
+  c.projector.kind = kind;
+  c.projector.rank = rank;
+  c.projector.random_rank = random_rank;
+  c.projector.random = random;
+  c.projector.decomposition = "exact";
+  return c;
 }
 
-Tensor view(std::vector<float>& values, Shape shape) { return Tensor(values.data(), DType::f32, shape); }
+CodecConfig quant(int64_t bits, int64_t group, int64_t rotate, const std::string& rounding) {
+  CodecConfig c{.codec = "quant"};
+  c.quant = {.bits = bits, .group = group, .rotate = rotate, .rounding = rounding};
+  return c;
+}
 
-}  // namespace
+CodecConfig packed(CodecConfig c, int64_t bits) {
+  c.quant.bits = bits;
+  return c;
+}
 
-TEST_CASE("keep, decode, weight_grad, drop") {
-  std::vector<float> x = random_values(kTokens * kWidth, 0), dy = random_values(kTokens * kOutputs, 1);
-  std::vector<double> expected(kOutputs * kWidth, 0.5);  // gradients accumulate: there is something before
-  for (int64_t t = 0; t < kTokens; ++t) {
-    for (int64_t i = 0; i < kOutputs; ++i) {
-      for (int64_t j = 0; j < kWidth; ++j) {
-        expected[i * kWidth + j] += static_cast<double>(dy[t * kOutputs + i]) * static_cast<double>(x[t * kWidth + j]);
+/// Every codec of the registry, every projector, every packing.
+std::vector<Case> all_cases() {
+  std::vector<Case> cases = {{"store", {.codec = "store"}}, {"recompute", {.codec = "recompute"}}};
+  for (const std::string& kind : codec::projector_kinds()) {
+    if (kind != "prac") cases.push_back({"sketch " + kind, sketch(kind, 0.4f)});
+  }
+  for (const std::string& random : codec::random_kinds()) {
+    cases.push_back({"sketch prac " + random, sketch("prac", 0.3f, 0.3f, random)});
+  }
+  cases.push_back({"sketch sign, 8 bits", packed(sketch("sign", 0.5f), 8)});
+  cases.push_back({"sketch prac haar, 4 bits", packed(sketch("prac", 0.3f, 0.3f), 4)});
+  for (int64_t bits : {8, 4}) {
+    for (int64_t group : {0, 8}) {
+      for (int64_t rotate : {0, 16}) {
+        for (const char* rounding : {"nearest", "stochastic"}) {
+          cases.push_back({fmt::format("quant {} bits, group {}, rotate {}, {}", bits, group, rotate, rounding),
+                           quant(bits, group, rotate, rounding)});
+        }
       }
     }
   }
-  for (const std::string& name : codec::codec_names()) {
-    INFO(name);
-    std::vector<float> decoded(x.size()), gradient(expected.size());
-    test::run_op([&](Exec& exec) {
-      const auto codec = codec::make_codec({.codec = name});
-      std::fill(gradient.begin(), gradient.end(), 0.5f);
-      Buffer input = exec.memory.take("x", codec->input_category(), {kTokens, kWidth}, DType::f32);
-      ops::copy(exec, input.tensor(), exec.dry() ? input.tensor() : view(x, {kTokens, kWidth}));
-      codec->keep(exec, std::move(input), [&](Exec& e, Tensor into) {
-        ops::copy(e, into, e.dry() ? into : view(x, {kTokens, kWidth}));
-      });
-      // Whatever comes between forward and backward may use the memory that the codec does not hold.
-      {
-        const Buffer other = exec.memory.take("other", Category::activations, {kTokens, 3 * kWidth}, DType::f32);
-        ops::fill(exec, other.tensor(), -7.0f);
+  return cases;
+}
+
+std::vector<float> dense_gradient(const std::vector<float>& x, const std::vector<float>& dy) {
+  std::vector<float> g(kOutputs * kWidth);
+  for (int64_t i = 0; i < kOutputs; ++i) {
+    for (int64_t j = 0; j < kWidth; ++j) {
+      double sum = 0;
+      for (int64_t t = 0; t < kTokens; ++t) {
+        sum += static_cast<double>(dy[t * kOutputs + i]) * static_cast<double>(x[t * kWidth + j]);
       }
-      {
-        const Buffer again = codec->decode(exec);
-        if (!exec.dry()) std::memcpy(decoded.data(), again.tensor().data, again.tensor().bytes());
-      }
-      WeightGrad grad{exec.dry() ? Tensor(nullptr, DType::f32, {kOutputs, kWidth}, exec.memory.device())
-                                 : view(gradient, {kOutputs, kWidth})};
-      const Tensor dy_view = exec.dry() ? Tensor(nullptr, DType::f32, {kTokens, kOutputs}, exec.memory.device())
-                                        : view(dy, {kTokens, kOutputs});
-      codec->weight_grad(exec, dy_view, grad);
-      codec->drop();  // a buffer still held now would fail the end of the program
-    });
-    CHECK(std::memcmp(decoded.data(), x.data(), x.size() * sizeof(float)) == 0);  // both codecs are exact
-    for (size_t i = 0; i < expected.size(); ++i) {
-      CHECK(gradient[i] == Approx(expected[i]).margin(kTokens * 4 * 6e-8));  // fp32 sums of 37 products below 4
+      g[i * kWidth + j] = static_cast<float>(sum);
     }
+  }
+  return g;
+}
+
+double norm(const std::vector<float>& v) {
+  double sum = 0;
+  for (float e : v) sum += static_cast<double>(e) * static_cast<double>(e);
+  return std::sqrt(sum);
+}
+
+double relative_error(const std::vector<float>& got, const std::vector<float>& want) {
+  std::vector<float> difference(want.size());
+  for (size_t i = 0; i < want.size(); ++i) difference[i] = got[i] - want[i];
+  return norm(difference) / norm(want);
+}
+
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("planned bytes of a code are written bytes, all but the alignment's padding") {
+  constexpr size_t kPadding = 256;
+  for (const Case& c : all_cases()) {
+    INFO(c.name);
+    CodecRig rig(c.config, random_values(kTokens * kWidth, 0), kTokens, random_values(kTokens * kOutputs, 1));
+    const auto a = rig.code_after(0x00), b = rig.code_after(0xff);
+    REQUIRE(a.size() == b.size());
+    CHECK((a.empty()) == (c.config.codec == "recompute"));
+    for (size_t i = 0; i < a.size(); ++i) {
+      size_t unwritten = 0;
+      for (size_t j = 0; j < a[i].size(); ++j) unwritten += a[i][j] == 0x00 && b[i][j] == 0xff;
+      CHECK(unwritten < kPadding);
+    }
+  }
+}
+
+TEST_CASE("the bytes of a code are those of its numbers and scales") {
+  const auto bytes = [](const CodecConfig& config) {
+    CodecRig rig(config, random_values(64 * 128, 0), 64, random_values(64 * 4, 1));
+    return rig.code_bytes();
+  };
+  // 64 rows of 128: all multiples of the alignment.
+  CHECK(bytes({.codec = "store"}) == 64 * 128 * 4);
+  CHECK(bytes(quant(8, 0, 0, "nearest")) == 64 * (128 + 2) + 128);  // 128: the scales' 128 bytes are padded to 256
+  CHECK(bytes(quant(4, 32, 0, "nearest")) == 64 * (64 + 4 * 2));
+  CHECK(bytes(sketch("gaussian", 0.25f)) == 64 * 32 * 4);
+  CHECK(bytes(packed(sketch("sign", 0.5f), 8)) == 64 * (64 + 2) + 128);
+}
+
+TEST_CASE("exact codecs give back every bit") {
+  const std::vector<float> x = random_values(kTokens * kWidth, 0), dy = random_values(kTokens * kOutputs, 1);
+  for (const char* name : {"store", "recompute"}) {
+    INFO(name);
+    CodecRig rig({.codec = name}, x, kTokens, dy);
+    CHECK(rig.codec().exact());
+    const auto result = rig.run(1);
+    CHECK(same_bits(result.decoded, x));
+    CHECK(relative_error(result.gradient, dense_gradient(x, dy)) < 1e-6);  // fp32 sums of 37 products
+  }
+}
+
+TEST_CASE("full rank reproduces the dense gradient, and many bits come near it") {
+  const std::vector<float> x = random_values(kTokens * kWidth, 0), dy = random_values(kTokens * kOutputs, 1);
+  const std::vector<float> dense = dense_gradient(x, dy);
+  const auto error = [&](const CodecConfig& config) {
+    CodecRig rig(config, x, kTokens, dy);
+    return relative_error(rig.run(1).gradient, dense);
+  };
+  // A few products of fp32 matrices with orthonormal columns: their roundings add up to some 1e-7.
+  for (const char* kind : {"sign", "haar", "principal"}) {
+    INFO(kind);
+    CHECK(error(sketch(kind, 1.0f)) < 3e-6);
+  }
+  CHECK(error(sketch("prac", 0.5f, 0.5f, "haar")) < 3e-6);
+  // Rounding errors of at most half a step, uniform: s/√12 with s = max|x|/127.5 of a row, max|x| < 4.5 here.
+  CHECK(error(quant(8, 0, 0, "nearest")) < 4.5 / 127.5 / std::sqrt(12.0) * 1.2);
+  CHECK(error(quant(4, 8, 0, "nearest")) < 4.5 / 7.5 / std::sqrt(12.0) * 1.2);
+  CHECK(error(quant(4, 8, 0, "nearest")) > error(quant(8, 0, 0, "nearest")));
+  // A Gaussian projector is not orthogonal at any rank: its error at r = n is √((n + 1)/n) on the average.
+  CHECK(error(sketch("gaussian", 1.0f)) > 0.5);
+}
+
+TEST_CASE("a code is a function of the seed and the step") {
+  const std::vector<float> x = random_values(kTokens * kWidth, 0), dy = random_values(kTokens * kOutputs, 1);
+  for (const Case& c : all_cases()) {
+    INFO(c.name);
+    CodecRig one(c.config, x, kTokens, dy), other(c.config, x, kTokens, dy);
+    const auto first = one.run(5);
+    one.run(6);
+    const auto again = one.run(5), elsewhere = other.run(5);
+    CHECK(same_bits(first.gradient, again.gradient));
+    CHECK(same_bits(first.decoded, elsewhere.decoded));
+    const bool draws = c.config.quant.rounding == "stochastic" || c.config.quant.rotate != 0 ||
+                       (c.config.codec == "sketch" && c.config.projector.kind != "principal");
+    CHECK(same_bits(first.decoded, one.run(6).decoded) != draws);
+  }
+}
+
+TEST_CASE("projectors change when their period ends, and not before") {
+  const std::vector<float> x = random_values(kTokens * kWidth, 0), dy = random_values(kTokens * kOutputs, 1);
+  for (const char* kind : {"gaussian", "sign", "haar"}) {
+    INFO(kind);
+    CodecConfig config = sketch(kind, 0.4f);
+    config.projector.refresh = 3;
+    CodecRig rig(config, x, kTokens, dy);
+    const auto step0 = rig.run(1, 0).decoded, step2 = rig.run(1, 2).decoded, step3 = rig.run(1, 3).decoded,
+               step4 = rig.run(1, 4).decoded;
+    CHECK(same_bits(step0, step2));
+    CHECK_FALSE(same_bits(step0, step3));
+    CHECK(same_bits(step3, step4));
+    CHECK(rig.codec().projector()->age == 1);
+    CHECK_FALSE(rig.codec().projector()->changed);
+  }
+}
+
+TEST_CASE("a store with a projector makes the low-rank gradient that a sketch makes") {
+  const std::vector<float> x = random_values(kTokens * kWidth, 0), dy = random_values(kTokens * kOutputs, 1);
+  for (const char* kind : {"gaussian", "sign", "haar", "principal"}) {
+    INFO(kind);
+    const CodecConfig sketched = sketch(kind, 0.4f);
+    const codec::GradientConfig gradient{.form = "low_rank", .projector = sketched.projector};
+    CodecRig kept({.codec = "store"}, x, kTokens, dy, &gradient), coded(sketched, x, kTokens, dy);
+    const auto a = kept.run(9), b = coded.run(9);
+    CHECK(same_bits(a.decoded, x));
+    CHECK(same_bits(a.gradient, b.gradient));
   }
 }
 
 TEST_CASE("an unknown codec is refused with the known ones") {
-  CHECK_THROWS_WITH(codec::make_codec({.codec = "stroe"}), contains("'stroe'") && contains("store, recompute"));
+  Memory memory;
+  CHECK_THROWS_WITH(codec::make_codec({.config = {.codec = "stroe"}, .name = "x", .widths = {3}}, memory),
+                    contains("'stroe'") && contains("store, recompute, sketch, quant"));
 }

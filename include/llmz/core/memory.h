@@ -58,6 +58,10 @@ struct MemoryPlan {
   };
   /// Bytes by category at the moment when the most memory is in use.
   Totals totals() const;
+  /// The spans of `program` that are alive at the moment when it holds the most.
+  static std::vector<const PlannedBuffer*> live_at_peak(const PlannedProgram& program);
+  /// The program of that name; Error when there is none.
+  const PlannedProgram& program(std::string_view name) const;
 };
 
 class Memory;

@@ -27,6 +27,10 @@ class RandomStream {
   RandomStream(uint64_t seed, Purpose purpose, uint32_t layer = 0);
 
   std::array<uint32_t, 4> block(uint64_t index) const;  ///< elements 4·index … 4·index + 3
+  /// What `block` hands to Philox, for kernels that run many blocks side by side: the key, and the counter's upper
+  /// words.
+  const std::array<uint32_t, 2>& key() const { return key_; }
+  const std::array<uint32_t, 2>& stream() const { return stream_; }
   uint32_t bits(uint64_t i) const;
   /// In (0, 1]: (bits(i) + 1/2) / 2^32, rounded to fp32.
   float uniform(uint64_t i) const;

@@ -12,6 +12,9 @@ void add(Exec& exec, Tensor y, Tensor x);
 /// Rows may be strided. sums [T] is f32 (f64 for f64). The order of additions is fixed by n alone.
 void row_dot(Exec& exec, Tensor sums, Tensor a, Tensor b, float alpha = 1.0f, bool accumulate = false);
 
+/// x [n,n] = I; rows may be strided.
+void set_identity(Exec& exec, Tensor x);
+
 /// Every element of x [T,n] becomes the mean of its row; contiguous.
 void row_means(Exec& exec, Tensor x);
 

@@ -13,9 +13,9 @@ namespace llmz::ops {
 /// `grad_scale` is a one-element f32 tensor on the device (the clipping coefficient), or absent for 1.
 struct AdamWArgs {
   Tensor weight = {}, grad = {}, m = {}, v = {}, grad_scale = {};
-  LowRankGrad low = {};
   float lr = 0, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
   int64_t step = 1;
+  LowRankGrad low = {};
 };
 void adamw(Exec& exec, const AdamWArgs& args);
 

@@ -1,0 +1,67 @@
+#include "kernels/cpu/hadamard.h"
+
+#include <cmath>
+#include <utility>
+
+#include "kernels/cpu/vec_math.h"
+
+namespace llmz::cpu {
+namespace {
+
+/// One factor of H: butterflies between neighbours, sums into the lower half of `out`, differences into the upper. It
+/// moves every index bit one place, so log2(size) of these are H in its natural order, and each is one vector loop.
+template <class Real>
+LLMZ_INLINE void stage(Real* __restrict out, const Real* __restrict in, int64_t half) {
+  for (int64_t i = 0; i < half; ++i) {
+    const Real even = in[2 * i], odd = in[2 * i + 1];
+    out[i] = even + odd;
+    out[i + half] = even - odd;
+  }
+}
+
+template <class Real>
+LLMZ_INLINE void transform(Real* x, Real* scratch, int64_t size) {
+  Real *from = x, *to = scratch;
+  for (int64_t done = 1; done < size; done *= 2) {
+    stage(to, from, size / 2);
+    std::swap(from, to);
+  }
+  const Real scale = Real(1) / std::sqrt(static_cast<Real>(size));
+#pragma GCC ivdep
+  for (int64_t i = 0; i < size; ++i) x[i] = from[i] * scale;
+}
+
+template <class Real>
+LLMZ_INLINE void transform_blocks(Real* x, Real* scratch, int64_t count, int64_t block) {
+  for (int64_t begin = 0; begin < count; begin += block) {
+    while (block > count - begin) block /= 2;
+    transform(x + begin, scratch, block);
+  }
+}
+
+template <class Real>
+LLMZ_INLINE void apply_signs(Real* __restrict x, const float* __restrict signs, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) x[i] *= static_cast<Real>(signs[i]);
+}
+
+}  // namespace
+
+LLMZ_SIMD_CLONES void hadamard_rotate(float* x, float* scratch, const float* signs, int64_t count, int64_t block) {
+  apply_signs(x, signs, count);
+  transform_blocks(x, scratch, count, block);
+}
+void hadamard_rotate(double* x, double* scratch, const float* signs, int64_t count, int64_t block) {
+  apply_signs(x, signs, count);
+  transform_blocks(x, scratch, count, block);
+}
+
+LLMZ_SIMD_CLONES void hadamard_unrotate(float* x, float* scratch, const float* signs, int64_t count, int64_t block) {
+  transform_blocks(x, scratch, count, block);
+  apply_signs(x, signs, count);
+}
+void hadamard_unrotate(double* x, double* scratch, const float* signs, int64_t count, int64_t block) {
+  transform_blocks(x, scratch, count, block);
+  apply_signs(x, signs, count);
+}
+
+}  // namespace llmz::cpu

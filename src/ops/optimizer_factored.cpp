@@ -1,0 +1,59 @@
+#include "kernels/cpu/twins.h"
+#include "llmz/ops/elementwise.h"
+#include "llmz/ops/optimizer.h"
+#include "src/ops/dispatch.h"
+#include "src/ops/low_rank.h"
+
+namespace llmz::ops {
+namespace {
+
+void check_factored(Arguments& args, const FactoredAdamWArgs& a) {
+  args.floats("weight", a.weight);
+  args.rank("weight", a.weight, 2);
+  args.contiguous("weight", a.weight);
+  const int64_t m = a.weight.dim(0), n = a.weight.dim(1);
+  args.require(a.grad.present() != a.low.present(), "one of grad and low must be present");
+  if (a.low.present()) {
+    check_low_rank("factored_adamw", a.low, m, n);
+  } else {
+    args.floats("grad", a.grad, a.weight.shape);
+    args.contiguous("grad", a.grad);
+  }
+  args.require(a.m.present() != a.m_codes.present(), "one of m and m_codes must be present");
+  if (a.m.present()) {
+    args.floats("m", a.m, a.weight.shape);
+    args.contiguous("m", a.m);
+  } else {
+    args.dtype("m_codes", a.m_codes, DType::u8);
+    args.shape("m_codes", a.m_codes, a.weight.shape);
+    args.dtype("m_scales", a.m_scales, DType::f32);
+    args.shape("m_scales", a.m_scales, {m, (n + kMomentBlock - 1) / kMomentBlock});
+  }
+  args.statistic("row", a.row, {m});
+  args.statistic("column", a.column, {n});
+  if (a.grad_scale.present()) {
+    args.dtype("grad_scale", a.grad_scale, DType::f32);
+    args.shape("grad_scale", a.grad_scale, {1});
+  }
+  args.require(a.step >= 1, "step is {}, steps count from 1", a.step);
+}
+
+}  // namespace
+
+void factored_adamw(Exec& exec, const FactoredAdamWArgs& a) {
+  Arguments args("factored_adamw");
+  check_factored(args, a);
+  const int64_t m = a.weight.dim(0), n = a.weight.dim(1);
+  // Squares by row block and column; the last row holds what the update needs of both statistics.
+  const Buffer sums = exec.memory.take("factored_adamw.sums", Category::workspace,
+                                       {cpu::factored_blocks(m) + 1, std::max(m, n)}, DType::f64);
+  for_gradient_tiles(exec, a.grad, a.low, [&](int64_t first, const Tensor& tile) {
+    dispatch(exec, args, [&] { cpu::factored_statistics(a, first, tile, sums.tensor()); });
+  });
+  dispatch(exec, args, [&] { cpu::factored_moments(a, sums.tensor()); });
+  for_gradient_tiles(exec, a.grad, a.low, [&](int64_t first, const Tensor& tile) {
+    dispatch(exec, args, [&] { cpu::factored_update(a, first, tile); });
+  });
+}
+
+}  // namespace llmz::ops

@@ -1,0 +1,112 @@
+#include "src/ops/sketching.h"
+
+#include <cmath>
+
+#include "kernels/cpu/projector.h"
+#include "llmz/ops/elementwise.h"
+#include "llmz/ops/matmul.h"
+#include "src/ops/dispatch.h"
+
+namespace llmz::ops {
+
+Sketching::Sketching(Exec& exec, const Projector& p, DType dtype, int64_t rows) : exec_(exec), p_(p) {
+  Arguments args("projector");
+  if (p.random == Projector::Random::gaussian) {
+    matrix_ = exec.memory.take("projector.gaussian", Category::workspace, {p.width, p.random_rank}, dtype);
+    args.floats("R", matrix_.tensor());
+    dispatch(exec, args, [&] { cpu::gaussian_matrix(matrix_.tensor(), p); });
+  } else if (p.random == Projector::Random::sign) {
+    index_ = exec.memory.take("projector.index", Category::workspace, {2, p.width}, DType::i32);
+    signs_ = exec.memory.take("projector.signs", Category::workspace, {2, p.width}, dtype);
+    args.floats("signs", signs_.tensor());
+    dispatch(exec, args, [&] { cpu::sign_tables(index_.tensor(), signs_.tensor(), p); });
+  }
+  if (!deflates()) return;
+  overlap_ = exec.memory.take("projector.overlap", Category::workspace, {p.principal_rank, p.random_rank}, dtype);
+  project_random(overlap_.tensor(), p.principal);
+  deflated_ = exec.memory.take("projector.deflated", Category::workspace, {rows, p.principal_rank}, dtype);
+}
+
+void Sketching::project_random(Tensor z, Tensor x) const {
+  switch (p_.random) {
+    case Projector::Random::none: return;
+    case Projector::Random::basis: {
+      const auto root = static_cast<float>(std::sqrt(p_.random_gain()));
+      return matmul(exec_, {.c = z, .a = x, .b = p_.random_basis, .transpose_b = true, .alpha = root});
+    }
+    case Projector::Random::gaussian: return matmul(exec_, {.c = z, .a = x, .b = matrix_.tensor()});
+    case Projector::Random::sign: break;
+  }
+  Arguments args("sign_project");
+  args.floats("z", z);
+  args.floats("x", x);
+  exec_.flops += 2.0 * static_cast<double>(x.numel());
+  dispatch(exec_, args, [&] { cpu::sign_project(z, x, index_.tensor(), signs_.tensor()); });
+}
+
+void Sketching::expand_random(Tensor out, Tensor z, float alpha, bool accumulate) const {
+  switch (p_.random) {
+    case Projector::Random::none: return;
+    case Projector::Random::basis: {
+      const auto root = static_cast<float>(std::sqrt(p_.random_gain()));
+      return matmul(exec_, {.c = out, .a = z, .b = p_.random_basis, .accumulate = accumulate, .alpha = alpha * root});
+    }
+    case Projector::Random::gaussian:
+      return matmul(
+          exec_,
+          {.c = out, .a = z, .b = matrix_.tensor(), .transpose_b = true, .accumulate = accumulate, .alpha = alpha});
+    case Projector::Random::sign: break;
+  }
+  Arguments args("sign_expand");
+  args.floats("out", out);
+  args.floats("z", z);
+  exec_.flops += 2.0 * static_cast<double>(out.numel());
+  dispatch(exec_, args, [&] { cpu::sign_expand(out, z, index_.tensor(), signs_.tensor(), alpha, accumulate); });
+}
+
+/// With R not orthogonal to Q₁: (x − xQ₁Q₁ᵀ)R = xR − (xQ₁)(Q₁ᵀR).
+void Sketching::project(Tensor z, Tensor x) const {
+  const int64_t r1 = p_.principal_rank, r2 = p_.random_rank;
+  if (r1 > 0) matmul(exec_, {.c = z.slice(1, 0, r1), .a = x, .b = p_.principal, .transpose_b = true});
+  if (r2 == 0) return;
+  const Tensor random = z.slice(1, r1, r2);
+  project_random(random, x);
+  if (!deflates()) return;
+  matmul(exec_, {.c = random, .a = z.slice(1, 0, r1), .b = overlap_.tensor(), .accumulate = true, .alpha = -1.0f});
+}
+
+/// z₁Q₁ᵀ + z₂Rᵀ(I − Q₁Q₁ᵀ) = (z₁ − z₂(Q₁ᵀR)ᵀ)Q₁ᵀ + z₂Rᵀ.
+void Sketching::expand(Tensor out, Tensor z, float alpha, bool accumulate) const {
+  const int64_t r1 = p_.principal_rank, r2 = p_.random_rank;
+  Tensor head = r1 > 0 ? z.slice(1, 0, r1) : Tensor();
+  const Tensor random = r2 > 0 ? z.slice(1, r1, r2) : Tensor();
+  if (deflates()) {
+    const Tensor deflated = deflated_.tensor().slice(0, 0, z.dim(0));
+    copy(exec_, deflated, head);
+    matmul(
+        exec_,
+        {.c = deflated, .a = random, .b = overlap_.tensor(), .transpose_b = true, .accumulate = true, .alpha = -1.0f});
+    head = deflated;
+  }
+  if (r1 > 0) matmul(exec_, {.c = out, .a = head, .b = p_.principal, .accumulate = accumulate, .alpha = alpha});
+  if (r2 > 0) expand_random(out, random, alpha, accumulate || r1 > 0);
+}
+
+bool Sketching::diagonal(bool scaled) const {
+  if (!p_.principal.present() && p_.random == Projector::Random::sign) return true;
+  return !scaled && !random_is_raw();
+}
+
+void Sketching::gram_weights(Tensor weights, Tensor scale) const {
+  if (p_.random == Projector::Random::sign) {
+    Arguments args("sign_weights");
+    args.floats("weights", weights);
+    return dispatch(exec_, args, [&] { cpu::sign_weights(weights, scale, index_.tensor()); });
+  }
+  fill(exec_, weights, 1.0f);
+  if (p_.random == Projector::Random::basis) {
+    fill(exec_, weights.slice(0, p_.principal_rank, p_.random_rank), static_cast<float>(p_.random_gain()));
+  }
+}
+
+}  // namespace llmz::ops

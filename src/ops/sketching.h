@@ -1,0 +1,39 @@
+#pragma once
+
+#include "llmz/core/exec.h"
+#include "llmz/core/projector.h"
+
+namespace llmz::ops {
+
+/// A projector made ready for use: what a seed gives (a Gaussian matrix, a sign projector's tables) is made once, in
+/// planned workspace, and then serves many tiles. For use inside one op.
+class Sketching {
+ public:
+  /// `dtype`: of what is computed, f32 or f64. At most `rows` rows are expanded at once.
+  Sketching(Exec& exec, const Projector& p, DType dtype, int64_t rows);
+
+  /// z = x·P, as ops::project.
+  void project(Tensor z, Tensor x) const;
+  /// out = alpha·z·Pᵀ (+ out), as ops::expand.
+  void expand(Tensor out, Tensor z, float alpha, bool accumulate) const;
+  /// weights [r] with G̃'s squared norm = Σ_ij Ĝ_ij²·weights_j, where PᵀD²P is diagonal: see `diagonal`.
+  void gram_weights(Tensor weights, Tensor scale) const;
+  /// Whether PᵀD²P is diagonal: without a scale for orthonormal bases, always for a pure sign projector.
+  bool diagonal(bool scaled) const;
+
+ private:
+  bool deflates() const { return p_.principal.present() && random_is_raw(); }
+  bool random_is_raw() const {
+    return p_.random == Projector::Random::gaussian || p_.random == Projector::Random::sign;
+  }
+  void project_random(Tensor z, Tensor x) const;
+  void expand_random(Tensor out, Tensor z, float alpha, bool accumulate) const;
+
+  Exec& exec_;
+  const Projector& p_;
+  Buffer matrix_, index_, signs_;  ///< R [n,r₂], or the tables
+  Buffer overlap_;                 ///< Q₁ᵀR [r₁,r₂], where R is not orthogonal to Q₁ by itself
+  Buffer deflated_;                ///< z₁ − z₂·(Q₁ᵀR)ᵀ of one tile
+};
+
+}  // namespace llmz::ops
