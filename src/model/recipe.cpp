@@ -15,7 +15,7 @@ std::unique_ptr<Model> assemble(const ModelConfig& config, const BuildOptions& o
                            .activations = options.activations,
                            .weight_gradient = options.weight_gradient,
                            .clock = parts.clock.get()};
-  const bool checkpoint = options.activations.block.codec == "recompute";
+  const bool checkpoint = options.activations.block == "recompute";
   parts.embedding = std::make_unique<nn::Embedding>(context, std::move(recipe.embedding));
   for (size_t i = 0; i < recipe.blocks.size(); ++i) {
     auto block = nn::make_block(context, std::move(recipe.blocks[i].attention), std::move(recipe.blocks[i].mlp));

@@ -61,11 +61,7 @@ const std::vector<ActivationRole>& activation_roles() {
        {"store", "sketch", "quant"},
        "output of attention, which is the output projection's input"},
       {"gate_up", &A::gate_up, kAny, "gate and up (GPT-2: GELU's input); `recompute`: again from the kept input"},
-      {"down_input", &A::down_input, kAny, "SwiGLU or GELU product, the down projection's input"},
-      {"block",
-       &A::block,
-       {"store", "recompute"},
-       "all of a block; `recompute` keeps only the block's input and runs its forward again in backward"}};
+      {"down_input", &A::down_input, kAny, "SwiGLU or GELU product, the down projection's input"}};
   return roles;
 }
 
@@ -80,6 +76,8 @@ void validate(const ActivationsConfig& config, const codec::GradientConfig& grad
   codec::validate(config.attention_output, key_of("attention_output"), attention_width);
   codec::validate(config.gate_up, key_of("gate_up"), intermediate);
   codec::validate(config.down_input, key_of("down_input"), intermediate);
+  check(config.block == "store" || config.block == "recompute",
+        "activations.block.codec = \"{}\" is not possible for a block; allowed: store, recompute", config.block);
   check(config.norm_constant == "outputs" || config.norm_constant == "code",
         "activations.norm_constant = \"{}\" is not known; allowed: outputs, code", config.norm_constant);
   const std::vector<std::string> forms = {"auto", "dense", "low_rank"};

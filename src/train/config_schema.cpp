@@ -150,11 +150,15 @@ Keys activations_keys() {
     const auto find = [member = role.config](RunConfig& c) -> CodecConfig& { return c.activations.*member; };
     keys.push_back(
         {prefix + ".codec", [find](RunConfig& c) -> Slot { return &find(c).codec; }, role.meaning, {}, role.codecs});
-    if (prefix == "activations.block") continue;
     append(details,
            projector_keys(prefix, family, [find](RunConfig& c) -> ProjectorConfig& { return find(c).projector; }));
     append(details, quant_keys(prefix, family, [find](RunConfig& c) -> QuantConfig& { return find(c).quant; }));
   }
+  keys.push_back({"activations.block.codec",
+                  at<&RunConfig::activations, &ActivationsConfig::block>,
+                  "all of a block; `recompute` keeps only the block's input and runs its forward again in backward",
+                  {},
+                  {"store", "recompute"}});
   keys.push_back({"activations.norm_constant",
                   at<&RunConfig::activations, &ActivationsConfig::norm_constant>,
                   "where a norm's backward takes mean(dx̂·x̂) from when it has x̂ only approximately: exactly, from the "

@@ -22,7 +22,8 @@ inline std::vector<float> random_values(int64_t count, uint32_t layer) {
   return values;
 }
 
-/// One codec over one tensor x [T,n] with the gradient dy [T,m] of a linear layer that reads it: planned, allocated, run.
+/// One codec over one tensor x [T,n] with the gradient dy [T,m] of a linear layer that reads it: planned, allocated,
+/// run.
 class CodecRig {
  public:
   struct Result {
@@ -95,8 +96,8 @@ class CodecRig {
       codec = r.projected_ != nullptr ? codec::make_projected(options, r.projected_->projector, memory)
                                       : codec::make_codec(options, memory);
       const Projector* p = codec->projector();
-      grad = memory.persistent("grad", Category::gradients, {r.outputs_, p != nullptr ? p->rank() : r.width_},
-                               DType::f32);
+      grad =
+          memory.persistent("grad", Category::gradients, {r.outputs_, p != nullptr ? p->rank() : r.width_}, DType::f32);
       if (p != nullptr) low = std::make_unique<LowRankGrad>(LowRankGrad{.factor = grad, .projector = p});
     }
     void start_step(int64_t step) {
@@ -143,8 +144,7 @@ class CodecRig {
         }
       }
       if (low != nullptr) codec->low_rank_grad(exec, grad, dy);
-      const Buffer expanded =
-          exec.memory.take("expanded", Category::workspace, {rig.outputs_, rig.width_}, DType::f32);
+      const Buffer expanded = exec.memory.take("expanded", Category::workspace, {rig.outputs_, rig.width_}, DType::f32);
       if (low != nullptr) {
         ops::expand_gradient(exec, expanded.tensor(), *low, 0);
       } else {

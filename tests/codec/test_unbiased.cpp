@@ -58,10 +58,10 @@ double energy(const std::vector<float>& x) {
 }
 
 /// 72 elements: the largest of as many normal deviations exceeds 4.5 in one of 2000 runs; the draws are fixed.
-void check_unbiased(const Average& a, const std::vector<float>& x) {
+void check_unbiased(const Average& a, const std::vector<float>& x, double margin = 1e-6) {
   for (size_t i = 0; i < x.size(); ++i) {
     INFO("element " << i << ": " << a.mean[i] << " for " << x[i] << ", standard error " << a.mean_error[i]);
-    CHECK(std::abs(a.mean[i] - static_cast<double>(x[i])) < 4.5 * a.mean_error[i] + 1e-6);
+    CHECK(std::abs(a.mean[i] - static_cast<double>(x[i])) < 4.5 * a.mean_error[i] + margin);
   }
 }
 
@@ -120,6 +120,10 @@ TEST_CASE("PRAC is unbiased and errs only on the tail of the spectrum") {
   }
 }
 
+// A value so near to a level that in 2000 draws it never left it shows no standard error; the other level, a step of at
+// most 2·3/15 away, may have been missed with a probability of some 1/2000.
+constexpr double kMissed = 4.5 * 0.4 / kDraws;
+
 TEST_CASE("stochastic rounding is unbiased, with or without rotation") {
   const std::vector<float> x = random_values(kTokens * kWidth, 0);
   for (int64_t rotate : {0, 8}) {
@@ -127,7 +131,7 @@ TEST_CASE("stochastic rounding is unbiased, with or without rotation") {
       INFO(bits << " bits, rotate " << rotate);
       CodecConfig c{.codec = "quant"};
       c.quant = {.bits = bits, .group = 8, .rotate = rotate, .rounding = "stochastic"};
-      check_unbiased(average_over_draws(c, x), x);
+      check_unbiased(average_over_draws(c, x), x, kMissed);
     }
   }
 }

@@ -39,7 +39,7 @@ class ModelHarness {
 
   /// Mean loss; gradients of it replace the parameters' gradients.
   double train() {
-    for (Parameter* p : model().parameters()) ops::fill(*exec_, p->grad.dense, 0.0f);
+    for (Parameter* p : model().parameters()) ops::fill(*exec_, p->grad.accumulator(), 0.0f);
     return accumulate();
   }
   /// Mean loss; gradients of it are added to the parameters' gradients.

@@ -50,16 +50,27 @@ void check_gradients(ModelHarness& h, int samples) {
 TEST_CASE("whole-model gradients equal central differences in double") {
   const nn::ActivationsConfig store;
   nn::ActivationsConfig rebuild;
-  rebuild.input.codec = rebuild.mlp_down_input.codec = "recompute";
+  rebuild.gate_up.codec = rebuild.down_input.codec = "recompute";
+  nn::ActivationsConfig apart;
+  apart.norm.codec = "store";
+  apart.qkv_input.codec = "recompute";
   nn::ActivationsConfig checkpoint;
-  checkpoint.block.codec = "recompute";
+  checkpoint.block = "recompute";
 
   SECTION("llama with grouped queries, store") {
     ModelHarness h(test::tiny_llama(), in_double(store), 2, 7);
     check_gradients(h, 8);
   }
-  SECTION("llama, norm outputs and products rebuilt") {
+  SECTION("llama, gate, up and products rebuilt") {
     ModelHarness h(test::tiny_llama(), in_double(rebuild), 3, 5);
+    check_gradients(h, 4);
+  }
+  SECTION("llama, norms and linear layers with codes of their own") {
+    ModelHarness h(test::tiny_llama(), in_double(apart), 3, 5);
+    check_gradients(h, 4);
+  }
+  SECTION("gpt2, GELU's input and products rebuilt") {
+    ModelHarness h(test::tiny_gpt2(), in_double(rebuild), 3, 5);
     check_gradients(h, 4);
   }
   SECTION("llama, blocks rebuilt") {

@@ -269,8 +269,17 @@ TEST_CASE("attention's tiles give the same for every instruction set this proces
     const QueryTile tile{kRows, kKeys - kRows, kWidth, q.data(), k_t.data()};
     ForwardTile f{tile, rows.data(), p.data(), lanes.data(), r.sum.data(), largest.data(), r.total.data()};
     tiles.forward(f);
-    BackwardTile b{tile,     rows.data(), k_t.data(),  dout.data(), lse.data(), delta.data(),
-                   p.data(), ds.data(),   r.dq.data(), r.dk.data(), r.dv.data()};
+    BackwardTile b{tile};
+    b.k = rows.data();
+    b.v_t = k_t.data();
+    b.dout = dout.data();
+    b.lse = lse.data();
+    b.delta = delta.data();
+    b.p = p.data();
+    b.ds = ds.data();
+    b.dq = r.dq.data();
+    b.dk = r.dk.data();
+    b.dv = r.dv.data();
     tiles.backward(b);
     return r;
   };

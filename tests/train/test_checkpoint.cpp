@@ -31,7 +31,7 @@ void train_steps(Engine& engine, int first, int count) {
   for (int step = first; step < first + count; ++step) {
     std::vector<int32_t> tokens(16), targets(16);
     for (int i = 0; i < 16; ++i) tokens[i] = (7 * i + step) % 257, targets[i] = (11 * i + 3 * step) % 257;
-    engine.begin_step();
+    engine.begin_step(step);
     engine.micro_step(tokens, targets, 1.0f / 16);
     engine.update(step, 1e-2);
   }

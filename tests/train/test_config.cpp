@@ -18,10 +18,17 @@ RunConfig parse(const std::string& json, const std::vector<std::string>& overrid
   return parse_run_config(json, "run.json", overrides);
 }
 
+Json default_of(const std::string& path) {
+  RunConfig defaults;
+  const auto as_json = [](const auto* p) { return Json(*p); };
+  return std::visit(as_json, find_key(path)->slot(defaults));
+}
+
 Json value_at(const Json& root, const std::string& path) {
   std::string pointer = "/" + path;
   std::replace(pointer.begin(), pointer.end(), '.', '/');
-  return root.at(Json::json_pointer(pointer));
+  const Json::json_pointer at(pointer);
+  return root.contains(at) ? root.at(at) : default_of(path);  // keys of a family are printed where they are changed
 }
 
 /// Values unlike `now` that the key may take, likelier ones first.
@@ -49,7 +56,8 @@ TEST_CASE("keys reach their members") {
     // a comment
     "model": {"architecture": "gpt2", "vocab_size": 300, "hidden": 64, "heads": 4, "norm_eps": 1e-5}, /* another */
     "data": {"train": ["a.bin", "b*.bin"], "tokenizer": "tok"},
-    "activations": {"input": {"codec": "recompute"}, "block": {"codec": "recompute"}},
+    "activations": {"gate_up": {"codec": "recompute"}, "block": {"codec": "recompute"},
+                    "qkv_input": {"codec": "sketch", "projector": "prac", "rank": 0.3, "refresh": 500, "bits": 8}},
     "optimizer": {"lr": 3e-4, "lr_scale": {"head": 0.5}, "decay_on": {"norms": true}},
     "schedule": {"kind": "wsd", "warmup": 7, "decay": 0.3},
     "train": {"seed": 18446744073709551615, "steps": 1e4, "global_batch": 16},
@@ -62,9 +70,13 @@ TEST_CASE("keys reach their members") {
   CHECK(c.model.layers == model::ModelConfig{}.layers);
   CHECK(c.data.train == std::vector<std::string>{"a.bin", "b*.bin"});
   CHECK(c.data.tokenizer == "tok");
-  CHECK(c.activations.input.codec == "recompute");
-  CHECK(c.activations.mlp_down_input.codec == "store");
-  CHECK(c.activations.block.codec == "recompute");
+  CHECK(c.activations.gate_up.codec == "recompute");
+  CHECK(c.activations.down_input.codec == "store");
+  CHECK(c.activations.qkv_input.projector.kind == "prac");
+  CHECK(c.activations.qkv_input.projector.rank == 0.3f);
+  CHECK(c.activations.qkv_input.projector.refresh == 500);
+  CHECK(c.activations.qkv_input.quant.bits == 8);
+  CHECK(c.activations.block == "recompute");
   CHECK(c.optimizer.lr == 3e-4f);
   CHECK(c.optimizer.lr_scale.head == 0.5f);
   CHECK(c.optimizer.lr_scale.blocks == 1.0f);
@@ -212,8 +224,7 @@ TEST_CASE("a wrong type is an error with key, value and what is wanted") {
   CHECK_ERROR(parse("{\"data\": {\"train\": \"a.bin\"}}"), "\"data.train\" must be a list of texts", "\"a.bin\"");
   CHECK_ERROR(parse("{\"data\": {\"train\": [\"a.bin\", 3]}}"), "\"data.train\" must be a list of texts", "3");
   CHECK_ERROR(parse("{\"train\": 5}"), "\"train\" must be an object", "5");
-  CHECK_ERROR(parse("{\"activations\": {\"input\": \"store\"}}"), "\"activations.input\" must be an object",
-              "\"store\"");
+  CHECK_ERROR(parse("{\"activations\": {\"qkv\": \"store\"}}"), "\"activations.qkv\" must be an object", "\"store\"");
   CHECK_ERROR(parse("{\"model\": 5}"), "\"model\" must be the name of a model or an object", "5");
   CHECK_ERROR(parse("{\"model\": {\"base\": 5}}"), "\"model.base\" must be the name of a model", "5");
 }
@@ -240,8 +251,8 @@ TEST_CASE("an unknown choice is an error with the known ones") {
   CHECK_ERROR(parse("{\"optimizer\": {\"name\": \"adam\"}}"), "\"optimizer.name\" = \"adam\"", "adamw");
   CHECK_ERROR(parse("{\"model\": {\"architecture\": \"bert\"}}"), "\"model.architecture\" = \"bert\"", "llama, gpt2");
   CHECK_ERROR(parse("{\"train\": {\"device\": \"tpu\"}}"), "\"train.device\" = \"tpu\"", "auto, cpu");
-  CHECK_ERROR(parse("{\"activations\": {\"input\": {\"codec\": \"zip\"}}}"), "\"activations.input.codec\" = \"zip\"",
-              "store, recompute");
+  CHECK_ERROR(parse("{\"activations\": {\"qkv\": {\"codec\": \"zip\"}}}"), "\"activations.qkv.codec\" = \"zip\"",
+              "store, sketch, quant");
 }
 
 TEST_CASE("overrides come after the file, in order") {

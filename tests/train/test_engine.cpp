@@ -54,7 +54,7 @@ TEST_CASE("a global batch gives the same step however it is split into micro-bat
     Engine engine(small(micro_batch));
     engine.initialise(3);
     const auto size = static_cast<size_t>(micro_batch * 16);
-    engine.begin_step();
+    engine.begin_step(1);
     for (size_t at = 0; at < tokens.size(); at += size) {
       engine.micro_step(std::span(tokens).subspan(at, size), std::span(targets).subspan(at, size), 1.0f / 64);
     }
@@ -79,7 +79,7 @@ TEST_CASE("steps repeat bit for bit, and training lowers the loss") {
     engine.initialise(3);
     const auto tokens = random_ids(64, 0), targets = random_ids(64, 1000);
     for (int step = 1; step <= 30; ++step) {
-      engine.begin_step();
+      engine.begin_step(step);
       last_loss = engine.micro_step(tokens, targets, 1.0f / 64) / 64;
       if (step == 1) first_loss = last_loss;
       engine.update(step, 1e-2);
@@ -110,10 +110,9 @@ TEST_CASE("a NaN is found in its step, named, and changes no weight") {
   Parameter& victim = *engine.model().parameters()[4];
   victim.weight.as<float>()[7] = std::numeric_limits<float>::quiet_NaN();
   const auto before = weights_of(engine);
-  engine.begin_step();
+  engine.begin_step(9);
   engine.micro_step(tokens, targets, 1.0f / 32);
-  CHECK_THROWS_WITH(engine.update(9, 1e-3),
-                    contains("step 9") && contains("weight " + victim.name));
+  CHECK_THROWS_WITH(engine.update(9, 1e-3), contains("step 9") && contains("weight " + victim.name));
   const auto after = weights_of(engine);
   CHECK(std::memcmp(before.data(), after.data(), before.size() * sizeof(float)) == 0);
 }

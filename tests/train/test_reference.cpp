@@ -78,7 +78,7 @@ TEST_CASE("loss and every gradient equal PyTorch's") {
     expected.read("loss", Tensor(&expected_loss, DType::f64, {1}));
 
     const Batch batch = to_batch(reference.rows);
-    engine.begin_step();
+    engine.begin_step(1);
     const double loss =
         engine.micro_step(batch.tokens, batch.targets, static_cast<float>(1 / reference.tokens())) / reference.tokens();
     CHECK(loss == Approx(expected_loss).epsilon(1e-6));  // fp32 rounding of logits: README of the fixtures
@@ -101,7 +101,7 @@ TEST_CASE("ten steps of clipped AdamW follow PyTorch's") {
     for (int step = 0; step < 10; ++step) {
       INFO(name << ", step " << step);
       const Batch batch = to_batch(reference.adamw["batches"][step]);
-      engine.begin_step();
+      engine.begin_step(static_cast<int64_t>(step) + 1);
       const double loss = engine.micro_step(batch.tokens, batch.targets, static_cast<float>(1 / reference.tokens())) /
                           reference.tokens();
       CHECK(loss == Approx(reference.adamw["losses"][step].get<double>()).epsilon(2e-6));

@@ -14,7 +14,8 @@ struct ActivationsConfig {
   codec::CodecConfig attention_output;  ///< output of attention = input of the output projection
   codec::CodecConfig gate_up;           ///< gate and up (GPT-2: GELU's input) for the backward of SwiGLU or GELU
   codec::CodecConfig down_input;        ///< SwiGLU or GELU product, the input of the down projection
-  codec::CodecConfig block;             ///< `recompute` keeps a block's input only and runs its forward again
+  /// `recompute` keeps a block's input only and runs its forward again; else `store`.
+  std::string block = "store";
   /// Where the norm's backward takes mean(dx̂·x̂) from when it has x̂ only approximately: `outputs` of the linear layer
   /// (exact, see docs/methods.md), or the `code` itself (as PRAC does).
   std::string norm_constant = "outputs";

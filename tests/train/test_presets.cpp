@@ -1,0 +1,219 @@
+// What must hold for every preset: plan = allocation, determinism, resume, learning.
+#include <cmath>
+#include <cstring>
+
+#include "catch.h"
+#include "llmz/core/random.h"
+#include "llmz/train/checkpoint.h"
+#include "llmz/train/config_io.h"
+#include "llmz/train/engine.h"
+#include "llmz/train/presets.h"
+#include "llmz/train/trainer.h"
+#include "train/temp_folder.h"
+
+using namespace llmz;
+using namespace llmz::train;
+
+namespace {
+
+constexpr size_t kTokens = 4 * 16;
+
+/// A tiny model under a preset whose refreshes come every 4 steps.
+RunConfig tiny(const std::string& preset, const std::string& architecture) {
+  RunConfig config;
+  config.model = {.architecture = architecture,
+                  .vocab_size = 61,
+                  .hidden = 24,
+                  .intermediate = 40,
+                  .layers = 2,
+                  .heads = 4,
+                  .context = 32,
+                  .init_std = 0.2f};
+  config.train.micro_batch = 4;
+  config.train.sequence = 16;
+  config.optimizer.weight_decay = 0.01f;
+  config = with_preset(config, preset);
+  for (auto member : {&nn::ActivationsConfig::qkv_input, &nn::ActivationsConfig::gate_up_input,
+                      &nn::ActivationsConfig::norm, &nn::ActivationsConfig::attention_output,
+                      &nn::ActivationsConfig::gate_up, &nn::ActivationsConfig::down_input}) {
+    (config.activations.*member).projector.refresh = 4;
+  }
+  return config;
+}
+
+std::vector<int32_t> random_ids(uint64_t first) {
+  const RandomStream random(5, Purpose::test);
+  std::vector<int32_t> ids(kTokens);
+  for (size_t i = 0; i < kTokens; ++i) ids[i] = static_cast<int32_t>(random.below(4 * (first + i), 61));
+  return ids;
+}
+
+double step(Engine& engine, int64_t number) {
+  const auto tokens = random_ids(0), targets = random_ids(1000);
+  engine.begin_step(number);
+  const double loss = engine.micro_step(tokens, targets, 1.0f / kTokens) / kTokens;
+  engine.update(number, 1e-2);
+  return loss;
+}
+
+std::vector<float> weights_of(Engine& engine) {
+  std::vector<float> all;
+  for (const Parameter* p : engine.model().parameters()) {
+    const float* w = p->weight.as<float>();
+    all.insert(all.end(), w, w + p->weight.numel());
+  }
+  return all;
+}
+
+template <class F>
+void for_every_preset(F&& f) {
+  for (const char* architecture : {"llama", "gpt2"}) {
+    for (const std::string& name : preset_names()) {
+      INFO(name << " on " << architecture);
+      f(tiny(name, architecture));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("planned bytes are allocated bytes, and a step takes no others, for every preset") {
+  for_every_preset([](const RunConfig& config) {
+    const EngineOptions options = engine_options(config);
+    const MemoryPlan plan = Engine::plan(options);
+    Engine engine(options);
+    engine.initialise(3);
+    CHECK(engine.memory_plan().arena_bytes == plan.arena_bytes);
+    for (int64_t i = 1; i <= 5; ++i) CHECK_NOTHROW(step(engine, i));  // a deviation from the plan throws
+  });
+}
+
+TEST_CASE("every preset learns, and repeats bit for bit") {
+  for_every_preset([](const RunConfig& config) {
+    std::vector<std::vector<float>> results;
+    double first = 0, last = 0;
+    for (int run = 0; run < 2; ++run) {
+      Engine engine(engine_options(config));
+      engine.initialise(3);
+      for (int64_t i = 1; i <= 25; ++i) {
+        last = step(engine, i);
+        if (i == 1) first = last;
+      }
+      results.push_back(weights_of(engine));
+    }
+    CHECK(std::memcmp(results[0].data(), results[1].data(), results[0].size() * sizeof(float)) == 0);
+    CHECK(last < 0.8 * first);
+  });
+}
+
+TEST_CASE("every preset resumes with the same losses bit for bit, between refreshes and at one") {
+  for_every_preset([](const RunConfig& config) {
+    for (const int64_t saved : {4, 6}) {
+      const test::TempFolder folder;
+      Engine whole(engine_options(config));
+      whole.initialise(3);
+      for (int64_t i = 1; i <= saved; ++i) step(whole, i);
+      save_checkpoint(folder.path() / "c", whole, config, nullptr, {.step = saved});
+      Engine resumed(engine_options(config));
+      load_checkpoint(folder.path() / "c", resumed);
+      for (int64_t i = saved + 1; i <= saved + 6; ++i) {
+        INFO("step " << i);
+        CHECK(step(whole, i) == step(resumed, i));
+      }
+    }
+  });
+}
+
+TEST_CASE("a global batch gives nearly the same step however it is split into micro-batches") {
+  for_every_preset([](const RunConfig& config) {
+    if (config.activations.qkv_input.projector.kind == "prac") return;  // principal parts see the first micro-batch
+    std::vector<double> norms;
+    for (const int64_t micro : {4, 2}) {
+      RunConfig split = config;
+      split.train.micro_batch = micro;
+      Engine engine(engine_options(split));
+      engine.initialise(3);
+      engine.begin_step(1);
+      const auto tokens = random_ids(0), targets = random_ids(1000);
+      const auto size = static_cast<size_t>(micro * 16);
+      for (size_t at = 0; at < kTokens; at += size) {
+        engine.micro_step(std::span(tokens).subspan(at, size), std::span(targets).subspan(at, size), 1.0f / kTokens);
+      }
+      norms.push_back(engine.update(1, 1e-2));
+    }
+    CHECK(norms[1] == Approx(norms[0]).epsilon(1e-4));  // fp32 sums in another order
+  });
+}
+
+TEST_CASE("a preset survives the way through JSON") {
+  for_every_preset([](const RunConfig& config) {
+    const std::string json = to_json(config);
+    CHECK(to_json(parse_run_config(json, "run.json")) == json);
+  });
+}
+
+TEST_CASE("keys beside a preset win, wherever they stand; --set preset replaces the method") {
+  const RunConfig c = parse_run_config(R"({"activations": {"qkv_input": {"bits": 8}}, "preset": "lean"})", "run.json");
+  CHECK(c.activations.qkv_input.codec == "quant");
+  CHECK(c.activations.qkv_input.quant.bits == 8);
+  CHECK(c.activations.gate_up_input.quant.bits == 4);
+  CHECK(c.optimizer.moments == "factored");
+  const RunConfig full = parse_run_config(R"({"preset": "lean"})", "run.json", {"preset=full"});
+  CHECK(to_json(full) == to_json(RunConfig{}));
+  CHECK_THROWS_WITH(parse_run_config(R"({"preset": "laen"})", "run.json"),
+                    contains("preset \"laen\" is unknown") && contains("lean"));
+}
+
+TEST_CASE("settings that mean nothing together are refused by name") {
+  const auto refused = [](const std::string& json, const std::string& key) {
+    INFO(json);
+    CHECK_THROWS_WITH(parse_run_config(json, "run.json"), contains(key));
+  };
+  refused(R"({"activations": {"qkv_input": {"codec": "recompute"}}})", "activations.qkv_input.codec");
+  refused(R"({"activations": {"down_input": {"codec": "sketch"}}, "weight_gradient": {"form": "dense"}})",
+          "weight_gradient.form");
+  refused(
+      R"({"activations": {"down_input": {"codec": "sketch", "projector": "prac", "rank": 0.6, "random_rank": 0.6}}})",
+      "activations.down_input.random_rank");
+  refused(R"({"activations": {"qkv": {"codec": "quant", "bits": 5}}})", "activations.qkv.bits");
+  refused(R"({"activations": {"qkv": {"codec": "quant", "bits": 4, "group": 7}}})", "activations.qkv.group");
+  refused(R"({"activations": {"qkv": {"codec": "quant", "rotate": 24}}})", "activations.qkv.rotate");
+  refused(R"({"optimizer": {"first_moment_bits": 8}})", "optimizer.first_moment_bits");
+
+  RunConfig subspace = tiny("full", "llama");
+  subspace.optimizer.moments = "subspace";
+  CHECK_THROWS_WITH(Engine::plan(engine_options(subspace)), contains("optimizer.moments"));
+  RunConfig shared = tiny("compact_n4", "llama");
+  shared.activations.norm.codec = "shared";
+  CHECK_THROWS_WITH(Engine::plan(engine_options(shared)), contains("activations.norm.codec"));
+  RunConfig rotate = tiny("prac_linear", "llama");
+  rotate.optimizer.moments = "subspace";
+  rotate.optimizer.subspace.at_refresh = "rotate";
+  CHECK_THROWS_WITH(Engine::plan(engine_options(rotate)), contains("optimizer.subspace.at_refresh"));
+}
+
+TEST_CASE("diagnostics tell the errors of codes and gradients and change nothing") {
+  for (const char* preset : {"lean", "quant4", "compact_n4", "prac", "fast"}) {
+    INFO(preset);
+    RunConfig config = tiny(preset, "llama");
+    config.train.diagnostics = 1;
+    Engine measured(engine_options(config));
+    config.train.diagnostics = 0;
+    Engine plain(engine_options(config));
+    measured.initialise(3);
+    plain.initialise(3);
+    const auto tokens = random_ids(0), targets = random_ids(1000);
+    for (int64_t i = 1; i <= 3; ++i) {
+      CHECK(step(measured, i) == step(plain, i));
+      const auto errors = measured.diagnose(tokens, targets);
+      size_t gradients = 0;
+      for (const CodeError& e : errors) {
+        INFO(e.what << " " << e.name);
+        gradients += e.what == "gradient";
+        CHECK(e.relative_error > 0);
+        CHECK(e.relative_error < (std::string(preset) == "compact_n4" ? 4.0 : 2.5));  // Gaussian: √(n/r + 1) expected
+      }
+      CHECK(gradients >= 4);
+    }
+  }
+}
