@@ -8,22 +8,42 @@
 namespace llmz::cpu {
 namespace {
 
-/// One factor of H: butterflies between neighbours, sums into the lower half of `out`, differences into the upper. It
-/// moves every index bit one place, so log2(size) of these are H in its natural order, and each is one vector loop.
+// A factor of H is butterflies between neighbours, sums into the lower half of `out`, differences into the upper. It
+// moves every index bit one place, so log2(size) of them are H in its natural order, and each is one vector loop.
+
 template <class Real>
-LLMZ_INLINE void stage(Real* __restrict out, const Real* __restrict in, int64_t half) {
+LLMZ_INLINE void one_factor(Real* __restrict out, const Real* __restrict in, int64_t size) {
+  const int64_t half = size / 2;
   for (int64_t i = 0; i < half; ++i) {
-    const Real even = in[2 * i], odd = in[2 * i + 1];
-    out[i] = even + odd;
-    out[i + half] = even - odd;
+    const Real a = in[2 * i], b = in[2 * i + 1];
+    out[i] = a + b;
+    out[i + half] = a - b;
+  }
+}
+
+/// Two of them in one pass over the numbers.
+template <class Real>
+LLMZ_INLINE void two_factors(Real* __restrict out, const Real* __restrict in, int64_t size) {
+  const int64_t quarter = size / 4;
+  for (int64_t i = 0; i < quarter; ++i) {
+    const Real a = in[4 * i], b = in[4 * i + 1], c = in[4 * i + 2], d = in[4 * i + 3];
+    out[i] = (a + b) + (c + d);
+    out[i + quarter] = (a - b) + (c - d);
+    out[i + 2 * quarter] = (a + b) - (c + d);
+    out[i + 3 * quarter] = (a - b) - (c - d);
   }
 }
 
 template <class Real>
 LLMZ_INLINE void transform(Real* x, Real* scratch, int64_t size) {
   Real *from = x, *to = scratch;
-  for (int64_t done = 1; done < size; done *= 2) {
-    stage(to, from, size / 2);
+  int64_t left = size;
+  for (; left >= 4; left /= 4) {
+    two_factors(to, from, size);
+    std::swap(from, to);
+  }
+  if (left == 2) {
+    one_factor(to, from, size);
     std::swap(from, to);
   }
   const Real scale = Real(1) / std::sqrt(static_cast<Real>(size));

@@ -1,28 +1,15 @@
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <limits>
 
 #include "kernels/cpu/hadamard.h"
 #include "kernels/cpu/random_bits.h"
+#include "kernels/cpu/row_max.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/twins.h"
 
 namespace llmz::cpu {
 namespace {
-
-/// max |x|, NaN above infinity above all numbers: as whole numbers, the magnitudes' bits are in that order.
-template <class Real>
-LLMZ_INLINE Real largest_magnitude(const Real* x, int64_t n) {
-  using Bits = std::conditional_t<sizeof(Real) == 4, int32_t, int64_t>;
-  Bits largest = 0;
-#pragma omp simd reduction(max : largest)
-  for (int64_t i = 0; i < n; ++i) {
-    const Bits magnitude = std::bit_cast<Bits>(x[i]) & std::numeric_limits<Bits>::max();
-    largest = largest > magnitude ? largest : magnitude;
-  }
-  return std::bit_cast<Real>(largest);
-}
 
 /// largest/top, rounded up to bf16. Not below 2^-126, so that its reciprocal is a number too.
 LLMZ_INLINE bf16 make_scale(float largest, float top) {
@@ -66,13 +53,12 @@ LLMZ_INLINE void stochastic(uint8_t* __restrict q, const Real* __restrict x, con
                             Real inverse, Real half, int64_t n) {
   constexpr int kFraction = 22;
   constexpr Real kOne = 1 << kFraction;
-  const Real last = (2 * half - 1) * kOne, centre = (half - Real(0.5)) * kOne;
-  inverse *= kOne;
+  const Real last = 2 * half - 1, centre = half - Real(0.5);
   for (int64_t i = 0; i < n; ++i) {
     Real u = x[i] * inverse + centre;
     u = u > 0 ? u : 0;
     u = u < last ? u : last;
-    const int32_t sum = static_cast<int32_t>(u) + static_cast<int32_t>(random[i] >> (32 - kFraction));
+    const int32_t sum = static_cast<int32_t>(u * kOne) + static_cast<int32_t>(random[i] >> (32 - kFraction));
     q[i] = static_cast<uint8_t>(sum >> kFraction);
   }
 }

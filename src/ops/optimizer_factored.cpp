@@ -11,6 +11,9 @@ void check_factored(Arguments& args, const FactoredAdamWArgs& a) {
   args.floats("weight", a.weight);
   args.rank("weight", a.weight, 2);
   args.contiguous("weight", a.weight);
+  args.require(a.weight.numel() > 0, "weight {} is empty", a.weight.shape.str());
+  args.require(a.beta1 >= 0 && a.beta1 < 1 && a.beta2 >= 0 && a.beta2 < 1, "betas {} and {} must lie in [0, 1)",
+               a.beta1, a.beta2);
   const int64_t m = a.weight.dim(0), n = a.weight.dim(1);
   args.require(a.grad.present() != a.low.present(), "one of grad and low must be present");
   if (a.low.present()) {
@@ -19,15 +22,18 @@ void check_factored(Arguments& args, const FactoredAdamWArgs& a) {
     args.floats("grad", a.grad, a.weight.shape);
     args.contiguous("grad", a.grad);
   }
-  args.require(a.m.present() != a.m_codes.present(), "one of m and m_codes must be present");
+  args.require(a.m.present() != a.m_codes.present(), "either m or m_codes is needed, not both");
+  args.require(a.m_codes.present() == a.m_scales.present(), "m_codes and m_scales go together");
   if (a.m.present()) {
-    args.floats("m", a.m, a.weight.shape);
+    args.statistic("m", a.m, a.weight.shape);
     args.contiguous("m", a.m);
   } else {
     args.dtype("m_codes", a.m_codes, DType::u8);
     args.shape("m_codes", a.m_codes, a.weight.shape);
+    args.contiguous("m_codes", a.m_codes);
     args.dtype("m_scales", a.m_scales, DType::f32);
     args.shape("m_scales", a.m_scales, {m, (n + kMomentBlock - 1) / kMomentBlock});
+    args.contiguous("m_scales", a.m_scales);
   }
   args.statistic("row", a.row, {m});
   args.statistic("column", a.column, {n});

@@ -28,26 +28,40 @@ void check_sketch(Arguments& args, const Tensor& x, const Tensor& z, const Proje
   check_projector(args, p);
 }
 
-/// total += Σ_ij a_ij·b_ij.
-void add_product_sum(Exec& exec, Tensor total, Tensor a, Tensor b) {
+/// total += factor·Σ_ij a_ij·b_ij.
+void add_product_sum(Exec& exec, Tensor total, Tensor a, Tensor b, float factor = 1.0f) {
   const int64_t rows = a.dim(0);
   const Buffer sums = exec.memory.take("product_sum.rows", Category::workspace, {rows}, total.dtype);
   const Buffer ones = exec.memory.take("product_sum.ones", Category::workspace, {rows}, total.dtype);
   row_dot(exec, sums.tensor(), a, b);
   fill(exec, ones.tensor(), 1.0f);
-  row_dot(exec, total, sums.tensor().reshape({1, rows}), ones.tensor(), 1.0f, true);
+  row_dot(exec, total, sums.tensor().reshape({1, rows}), ones.tensor(), factor, true);
 }
 
 /// PᵀD²P [r,r], from PᵀD [r,n].
 void make_gram(Exec& exec, Tensor gram, const LowRankGrad& grad, const Sketching& sketching) {
   const Projector& p = *grad.projector;
   const int64_t r = p.rank();
+  if (p.principal_rank == 0 && sketching.matrix().present() && !grad.column_scale.present()) {
+    const Tensor matrix = sketching.matrix();
+    return matmul(exec, {.c = gram, .a = matrix, .b = matrix, .transpose_a = true});
+  }
   const Buffer identity = exec.memory.take("gram.identity", Category::workspace, {r, r}, gram.dtype);
   const Buffer rows = exec.memory.take("gram.rows", Category::workspace, {r, p.width}, gram.dtype);
   set_identity(exec, identity.tensor());
   sketching.expand(rows.tensor(), identity.tensor(), 1.0f, false);
   if (grad.column_scale.present()) norm_apply_gain(exec, rows.tensor(), rows.tensor(), grad.column_scale, {});
   matmul(exec, {.c = gram, .a = rows.tensor(), .b = rows.tensor(), .transpose_b = true});
+}
+
+/// total −= ‖Ĝ₂·(Q₁ᵀR)ᵀ‖²: what the principal part takes out of a sign projector's own Gram matrix.
+void subtract_overlap(Exec& exec, Tensor total, const LowRankGrad& grad, const Sketching& sketching) {
+  const int64_t r1 = grad.projector->principal_rank, r2 = grad.projector->random_rank;
+  const Buffer inside =
+      exec.memory.take("expanded_norm.inside", Category::workspace, {grad.factor.dim(0), r1}, total.dtype);
+  matmul(exec,
+         {.c = inside.tensor(), .a = grad.factor.slice(1, r1, r2), .b = sketching.overlap(), .transpose_b = true});
+  add_product_sum(exec, total, inside.tensor(), inside.tensor(), -1.0f);
 }
 
 /// What u·vᵀ adds to ‖A + u·vᵀ‖² for A = Ĝ·PᵀD: 2·uᵀ·Ĝ·(Pᵀ(D·v)) + ‖u‖²‖v‖².
@@ -125,7 +139,10 @@ void expanded_sum_of_squares(Exec& exec, Tensor total, const LowRankGrad& grad) 
   const DType dtype = compute_dtype(grad.factor);
   const Sketching sketching(exec, *grad.projector, dtype, r);
   const Buffer weighted = exec.memory.take("expanded_norm.weighted", Category::workspace, {m, r}, dtype);
-  if (sketching.diagonal(grad.column_scale.present())) {
+  const bool overlaps = grad.projector->random == Projector::Random::sign && !grad.column_scale.present() &&
+                        sketching.overlap().present();
+  if (overlaps) subtract_overlap(exec, total, grad, sketching);
+  if (overlaps || sketching.diagonal(grad.column_scale.present())) {
     const Buffer weights = exec.memory.take("expanded_norm.weights", Category::workspace, {r}, dtype);
     sketching.gram_weights(weights.tensor(), grad.column_scale);
     norm_apply_gain(exec, weighted.tensor(), grad.factor, weights.tensor(), {});

@@ -101,7 +101,9 @@ void Sketching::gram_weights(Tensor weights, Tensor scale) const {
   if (p_.random == Projector::Random::sign) {
     Arguments args("sign_weights");
     args.floats("weights", weights);
-    return dispatch(exec_, args, [&] { cpu::sign_weights(weights, scale, index_.tensor()); });
+    if (p_.principal_rank > 0) fill(exec_, weights, 1.0f);
+    const Tensor random = weights.slice(0, p_.principal_rank, p_.random_rank);
+    return dispatch(exec_, args, [&] { cpu::sign_weights(random, scale, index_.tensor()); });
   }
   fill(exec_, weights, 1.0f);
   if (p_.random == Projector::Random::basis) {

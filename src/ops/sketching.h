@@ -16,8 +16,13 @@ class Sketching {
   void project(Tensor z, Tensor x) const;
   /// out = alpha·z·Pᵀ (+ out), as ops::expand.
   void expand(Tensor out, Tensor z, float alpha, bool accumulate) const;
-  /// weights [r] with G̃'s squared norm = Σ_ij Ĝ_ij²·weights_j, where PᵀD²P is diagonal: see `diagonal`.
+  /// The diagonal part of PᵀD²P, weights [r]: all of it where `diagonal` says so.
   void gram_weights(Tensor weights, Tensor scale) const;
+  /// Q₁ᵀR [r₁,r₂], where R is not orthogonal to Q₁ by itself; else absent. With a `sign` R and no scale
+  /// PᵀP = diag(weights) − [0, Q₁ᵀR]ᵀ[0, Q₁ᵀR].
+  Tensor overlap() const { return overlap_.tensor(); }
+  /// R [n,r₂] of a Gaussian projector; absent for the others.
+  Tensor matrix() const { return matrix_.tensor(); }
   /// Whether PᵀD²P is diagonal: without a scale for orthonormal bases, always for a pure sign projector.
   bool diagonal(bool scaled) const;
 

@@ -52,6 +52,19 @@ std::string prac(bool nonlinear) {
                      kPracSketch, norm, gate_up, constant);
 }
 
+/// PRAC as llmz makes it fast: sign groups as the random part, which take no product, and the down projection's input
+/// rebuilt from gate and up, which are kept anyway: exact, and no bytes.
+constexpr const char* kPracSign = R"({
+  "activations": {
+    "qkv_input": { "codec": "sketch", "projector": "prac", "rank": 0.3, "random_rank": 0.3, "random": "sign", "refresh": 500 },
+    "gate_up_input": { "codec": "sketch", "projector": "prac", "rank": 0.3, "random_rank": 0.3, "random": "sign", "refresh": 500 },
+    "norm": { "codec": "store" },
+    "attention_output": { "codec": "store" },
+    "down_input": { "codec": "recompute" }
+  }
+}
+)";
+
 constexpr const char* kCheckpoint = R"({
   "activations": { "block": { "codec": "recompute" } }
 }
@@ -106,6 +119,7 @@ const std::vector<Preset>& presets() {
       {"compact_n8", "CompAct, rank n/8", compact(8)},
       {"prac_linear", "PRAC on what linear layers read, 0.3 + 0.3", prac(false)},
       {"prac", "PRAC with norms and SwiGLU or GELU too, 0.2 + 0.2", prac(true)},
+      {"prac_sign", "PRAC at its fastest: sign groups for the random part, products rebuilt", kPracSign},
       {"quant4", "4 bits in groups of 32, attention 8 bits, AdamW", kQuant4},
       {"lean", "least memory: 4-bit inputs, the rest rebuilt, factored and 8-bit moments", kLean},
       {"fast", "most tokens a second: sign sketches, rank n/4", kFast},

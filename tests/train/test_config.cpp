@@ -40,7 +40,7 @@ std::vector<std::string> other_values(const Key& key, const Json& now) {
   const double x = now.get<double>();
   if (now.is_number_float()) return {Json(x * 0.5).dump(), "0.25"};
   std::vector<std::string> values;
-  for (const double y : {x + 1, x + 500, x * 2, x / 2}) values.push_back(Json(static_cast<int64_t>(y)).dump());
+  for (const double y : {x + 1, x + 500, x * 2, x / 2, x / 4}) values.push_back(Json(static_cast<int64_t>(y)).dump());
   return values;
 }
 
@@ -91,17 +91,20 @@ TEST_CASE("keys reach their members") {
 }
 
 TEST_CASE("every key is read by --set, printed, and read again; it changes nothing else") {
-  const RunConfig defaults;
-  const Json before = Json::parse(to_json(defaults));
   for (const Key& key : schema()) {
     CAPTURE(key.path);
+    std::vector<std::string> needed;  // what this key is refused without
+    if (key.path == "optimizer.first_moment_bits") needed = {"optimizer.moments=factored"};
+    const Json before = Json::parse(to_json(parse("{}", needed)));
     const Json now = value_at(before, key.path);
     std::string last_error = "no other value was tried";
     bool changed = false;
     for (const std::string& value : other_values(key, now)) {
       RunConfig config;
       try {
-        config = parse("{}", {key.path + "=" + value});
+        std::vector<std::string> overrides = needed;
+        overrides.push_back(key.path + "=" + value);
+        config = parse("{}", overrides);
       } catch (const Error& error) {  // a value that the rest does not fit, such as 9 heads
         last_error = error.what();
         continue;
