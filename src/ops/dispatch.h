@@ -80,13 +80,19 @@ class Arguments {
 
   Device device() const { return device_; }
   bool is_double() const { return double_; }
+  bool mixed_with_meta() const { return mixed_with_meta_; }
 
  private:
   void place(std::string_view name, const Tensor& t) {
     if (!t.present()) fail("{}: {} is absent", op_, name);
     if (!t.rows_dense()) fail("{}: the rows of {} {} are not dense", op_, name, t.shape.str());
     if (placed_ && !(t.device == device_)) {
-      fail("{}: {} is on {}, the other arguments on {}", op_, name, device_name(t.device), device_name(device_));
+      // Planning an op that is made of others, on tensors that are there already, meets its workspace on meta.
+      if (!t.is_meta() && device_.type != DeviceType::meta) {
+        fail("{}: {} is on {}, the other arguments on {}", op_, name, device_name(t.device), device_name(device_));
+      }
+      mixed_with_meta_ = true;
+      return;
     }
     placed_ = true;
     device_ = t.device;
@@ -94,14 +100,16 @@ class Arguments {
 
   std::string_view op_;
   Device device_;
-  bool placed_ = false, floats_seen_ = false, double_ = false;
+  bool placed_ = false, mixed_with_meta_ = false, floats_seen_ = false, double_ = false;
 };
 
 /// Calls the twin of the device on which the arguments live; none while planning.
 template <class CpuTwin>
 void dispatch(const Exec& exec, const Arguments& arguments, CpuTwin&& cpu_twin) {
   const Device device = arguments.device();
-  if (exec.dry() || device.type == DeviceType::meta) return;
+  if (exec.dry()) return;
+  arguments.require(!arguments.mixed_with_meta(), "some arguments are on meta, others on {}", device_name(device));
+  if (device.type == DeviceType::meta) return;
   arguments.require(device.type == DeviceType::cpu, "this build has no kernels for {}", device_name(device));
   cpu_twin();
 }

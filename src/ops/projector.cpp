@@ -24,8 +24,8 @@ void check_sketch(Arguments& args, const Tensor& x, const Tensor& z, const Proje
   args.floats("x", x);
   args.rank("x", x, 2);
   args.require(x.dim(1) == p.width, "{} has {} features, the projector {}", x.shape.str(), x.dim(1), p.width);
-  args.floats("z", z, {x.dim(0), p.rank()});
   check_projector(args, p);
+  args.floats("z", z, {x.dim(0), p.rank()});
 }
 
 /// total += factor·Σ_ij a_ij·b_ij.

@@ -257,7 +257,8 @@ TEST_CASE("attention's tiles give the same for every instruction set this proces
     return std::vector<float>(v.begin(), v.end());
   };
   const auto q = random(kTile * kWidth, 1), dout = random(kTile * kWidth, 2), k_t = random(kKeys * kWidth, 3),
-             rows = random(kKeys * kWidth, 4), delta = random(kTile, 5);
+             rows = random(kKeys * kWidth, 4);
+  std::vector<float> delta = random(kTile, 5);
   const std::vector<float> lse(kTile, 5.5f);
   struct Result {
     std::vector<float> sum = std::vector<float>(kTile * kWidth), dq = sum, dk = std::vector<float>(kKeys * kWidth),

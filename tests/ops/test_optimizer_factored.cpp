@@ -286,7 +286,7 @@ TEST_CASE("factored_adamw names the argument that is wrong", "[optimizer]") {
   refused([&](Args& a) { a.m = {}, a.m_codes = codes.tensor(); }, {"factored_adamw", "m_scales"});
   refused([&](Args& a) { a.m = {}, a.m_codes = codes.tensor(), a.m_scales = one.tensor(); },
           {"factored_adamw", "m_scales", "[2, 1]", "[2, 2]"});
-  refused([&](Args& a) { a.low.factor = w.tensor(); }, {"factored_adamw", "low-rank"});
+  refused([&](Args& a) { a.low.factor = w.tensor(); }, {"factored_adamw", "one of grad and low"});
   refused([&](Args& a) { a.step = 0; }, {"factored_adamw", "step is 0"});
   refused([&](Args& a) { a.beta2 = 1; }, {"factored_adamw", "betas"});
 }

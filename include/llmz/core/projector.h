@@ -21,9 +21,9 @@ struct Projector {
   int64_t principal_rank = 0;  ///< r₁
   int64_t random_rank = 0;     ///< r₂
   Random random = Random::none;
-  Tensor principal;     ///< Q₁ᵀ [r₁,n], orthonormal rows; absent when r₁ = 0
-  Tensor random_basis;  ///< Q₂ᵀ [r₂,n], orthonormal rows; `basis` only
-  uint64_t seed = 0;    ///< of the stream (seed, Purpose::projector, layer); `gaussian` and `sign`
+  Tensor principal = {};     ///< Q₁ᵀ [r₁,n], orthonormal rows; absent when r₁ = 0
+  Tensor random_basis = {};  ///< Q₂ᵀ [r₂,n], orthonormal rows; `basis` only
+  uint64_t seed = 0;         ///< of the stream (seed, Purpose::projector, layer); `gaussian` and `sign`
   uint32_t layer = 0;
 
   uint64_t previous_seed = 0;  ///< before the last refresh
