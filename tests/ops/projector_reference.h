@@ -51,8 +51,8 @@ inline std::vector<double> random_part(const Projector& p, const HostTensor& bas
     for (int64_t j = 0; j < r; ++j) {
       double& element = matrix[static_cast<size_t>(i * r + j)];
       if (p.random == Projector::Random::gaussian) {
-        element =
-            static_cast<double>(stream.normal(static_cast<uint64_t>(i * r + j))) / std::sqrt(static_cast<double>(r));
+        const float stddev = 1.0f / std::sqrt(static_cast<float>(r));  // in fp32 for every dtype
+        element = static_cast<double>(stddev * stream.normal(static_cast<uint64_t>(i * r + j)));
       } else if (p.random == Projector::Random::sign) {
         element = map.position(i) % r == j ? static_cast<double>(map.sign(i)) : 0.0;
       } else {
