@@ -182,7 +182,7 @@ void copy(Tensor out, Tensor in) {
   }
 }
 
-void fill(Tensor x, float value) {
+void fill(Tensor x, double value) {
   with_compute_type(x.dtype, [&]<class Real>(Real) {
     for_each_chunk<Real>(std::array{x}, [value](auto& t, const Chunk& c) {
       std::fill_n(t[0].write(c), c.count, static_cast<Real>(value));

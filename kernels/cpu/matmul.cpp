@@ -94,7 +94,7 @@ void matmul_f32(const MatmulArgs& args, float* workspace) {
   p.transpose_a = args.transpose_a;
   p.transpose_b = args.transpose_b;
   p.accumulate = args.accumulate;
-  p.alpha = args.alpha;
+  p.alpha = static_cast<float>(args.alpha);
   p.a = as_f32(args.a, p.a_pitch, workspace, true);
   p.b = as_f32(args.b, p.b_pitch, workspace, true);
   p.c = as_f32(args.c, p.c_pitch, workspace, args.accumulate);
@@ -118,7 +118,7 @@ void matmul_f64(const MatmulArgs& args) {
   };
   Map c = map(args.c, false);
   if (!args.accumulate) c.setZero();
-  c += static_cast<double>(args.alpha) * (map(args.a, args.transpose_a) * map(args.b, args.transpose_b));
+  c += args.alpha * (map(args.a, args.transpose_a) * map(args.b, args.transpose_b));
 }
 
 template <class Real>

@@ -13,7 +13,7 @@ void sign_tables(Tensor index, Tensor signs, const Projector& p);
 /// z [T,r] = x·R.
 void sign_project(Tensor z, Tensor x, Tensor index, Tensor signs);
 /// out [T,n] = alpha·z·Rᵀ (+ out).
-void sign_expand(Tensor out, Tensor z, Tensor index, Tensor signs, float alpha, bool accumulate);
+void sign_expand(Tensor out, Tensor z, Tensor index, Tensor signs, double alpha, bool accumulate);
 /// weights [r] = Σ scale² over each group (scale absent: the group's size).
 void sign_weights(Tensor weights, Tensor scale, Tensor index);
 

@@ -104,7 +104,7 @@ void sign_project(Tensor z, Tensor x, Tensor index, Tensor signs) {
   });
 }
 
-void sign_expand(Tensor out, Tensor z, Tensor index, Tensor signs, float alpha, bool accumulate) {
+void sign_expand(Tensor out, Tensor z, Tensor index, Tensor signs, double alpha, bool accumulate) {
   const int64_t rows = out.dim(0), n = out.dim(1);
   const auto* group = index.as<int32_t>() + n;
   with_compute_type(signs.dtype, [&]<class Real>(Real) {

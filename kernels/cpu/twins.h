@@ -71,7 +71,7 @@ void row_means(Tensor x);
 void difference_norms(Tensor norms, Tensor a, Tensor b, Tensor workspace);  // f64 [2·row_blocks(a)]
 int64_t row_blocks(Tensor t);
 void copy(Tensor out, Tensor in);
-void fill(Tensor x, float value);
+void fill(Tensor x, double value);
 void fill_normal(Tensor x, const RandomStream& stream, uint64_t first, float stddev);
 
 // optimizer.cpp

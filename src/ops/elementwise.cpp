@@ -58,7 +58,7 @@ void copy(Exec& exec, Tensor out, Tensor in) {
   dispatch(exec, args, [&] { cpu::copy(out, in); });
 }
 
-void fill(Exec& exec, Tensor x, float value) {
+void fill(Exec& exec, Tensor x, double value) {
   Arguments args("fill");
   args.floats("x", x);
   dispatch(exec, args, [&] { cpu::fill(x, value); });

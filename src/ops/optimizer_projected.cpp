@@ -27,7 +27,8 @@ void projected_adam(Exec& exec, const ProjectedAdamArgs& a) {
   const Buffer direction = exec.memory.take("projected_adam.direction", Category::workspace, a.low.factor.shape, dtype);
   dispatch(exec, args, [&] { cpu::adam_direction(a, direction.tensor()); });
   Sketching(exec, *a.low.projector, dtype, a.weight.dim(0))
-      .expand(a.weight, direction.tensor(), -a.lr * a.alpha, /*accumulate=*/true);
+      .expand(a.weight, direction.tensor(), -static_cast<double>(a.lr) * static_cast<double>(a.alpha),
+              /*accumulate=*/true);
 }
 
 }  // namespace llmz::ops

@@ -31,7 +31,7 @@ void Sketching::project_random(Tensor z, Tensor x) const {
   switch (p_.random) {
     case Projector::Random::none: return;
     case Projector::Random::basis: {
-      const auto root = static_cast<float>(std::sqrt(p_.random_gain()));
+      const double root = std::sqrt(p_.random_gain());
       return matmul(exec_, {.c = z, .a = x, .b = p_.random_basis, .transpose_b = true, .alpha = root});
     }
     case Projector::Random::gaussian: return matmul(exec_, {.c = z, .a = x, .b = matrix_.tensor()});
@@ -44,11 +44,11 @@ void Sketching::project_random(Tensor z, Tensor x) const {
   dispatch(exec_, args, [&] { cpu::sign_project(z, x, index_.tensor(), signs_.tensor()); });
 }
 
-void Sketching::expand_random(Tensor out, Tensor z, float alpha, bool accumulate) const {
+void Sketching::expand_random(Tensor out, Tensor z, double alpha, bool accumulate) const {
   switch (p_.random) {
     case Projector::Random::none: return;
     case Projector::Random::basis: {
-      const auto root = static_cast<float>(std::sqrt(p_.random_gain()));
+      const double root = std::sqrt(p_.random_gain());
       return matmul(exec_, {.c = out, .a = z, .b = p_.random_basis, .accumulate = accumulate, .alpha = alpha * root});
     }
     case Projector::Random::gaussian:
@@ -72,11 +72,11 @@ void Sketching::project(Tensor z, Tensor x) const {
   const Tensor random = z.slice(1, r1, r2);
   project_random(random, x);
   if (!deflates()) return;
-  matmul(exec_, {.c = random, .a = z.slice(1, 0, r1), .b = overlap_.tensor(), .accumulate = true, .alpha = -1.0f});
+  matmul(exec_, {.c = random, .a = z.slice(1, 0, r1), .b = overlap_.tensor(), .accumulate = true, .alpha = -1.0});
 }
 
 /// z₁Q₁ᵀ + z₂Rᵀ(I − Q₁Q₁ᵀ) = (z₁ − z₂(Q₁ᵀR)ᵀ)Q₁ᵀ + z₂Rᵀ.
-void Sketching::expand(Tensor out, Tensor z, float alpha, bool accumulate) const {
+void Sketching::expand(Tensor out, Tensor z, double alpha, bool accumulate) const {
   const int64_t r1 = p_.principal_rank, r2 = p_.random_rank;
   Tensor head = r1 > 0 ? z.slice(1, 0, r1) : Tensor();
   const Tensor random = r2 > 0 ? z.slice(1, r1, r2) : Tensor();
@@ -85,7 +85,7 @@ void Sketching::expand(Tensor out, Tensor z, float alpha, bool accumulate) const
     copy(exec_, deflated, head);
     matmul(
         exec_,
-        {.c = deflated, .a = random, .b = overlap_.tensor(), .transpose_b = true, .accumulate = true, .alpha = -1.0f});
+        {.c = deflated, .a = random, .b = overlap_.tensor(), .transpose_b = true, .accumulate = true, .alpha = -1.0});
     head = deflated;
   }
   if (r1 > 0) matmul(exec_, {.c = out, .a = head, .b = p_.principal, .accumulate = accumulate, .alpha = alpha});
@@ -101,13 +101,13 @@ void Sketching::gram_weights(Tensor weights, Tensor scale) const {
   if (p_.random == Projector::Random::sign) {
     Arguments args("sign_weights");
     args.floats("weights", weights);
-    if (p_.principal_rank > 0) fill(exec_, weights, 1.0f);
+    if (p_.principal_rank > 0) fill(exec_, weights, 1.0);
     const Tensor random = weights.slice(0, p_.principal_rank, p_.random_rank);
     return dispatch(exec_, args, [&] { cpu::sign_weights(random, scale, index_.tensor()); });
   }
-  fill(exec_, weights, 1.0f);
+  fill(exec_, weights, 1.0);
   if (p_.random == Projector::Random::basis) {
-    fill(exec_, weights.slice(0, p_.principal_rank, p_.random_rank), static_cast<float>(p_.random_gain()));
+    fill(exec_, weights.slice(0, p_.principal_rank, p_.random_rank), p_.random_gain());
   }
 }
 

@@ -15,7 +15,7 @@ class Sketching {
   /// z = x·P, as ops::project.
   void project(Tensor z, Tensor x) const;
   /// out = alpha·z·Pᵀ (+ out), as ops::expand.
-  void expand(Tensor out, Tensor z, float alpha, bool accumulate) const;
+  void expand(Tensor out, Tensor z, double alpha, bool accumulate) const;
   /// The diagonal part of PᵀD²P, weights [r]: all of it where `diagonal` says so.
   void gram_weights(Tensor weights, Tensor scale) const;
   /// Q₁ᵀR [r₁,r₂], where R is not orthogonal to Q₁ by itself; else absent. With a `sign` R and no scale
@@ -32,7 +32,7 @@ class Sketching {
     return p_.random == Projector::Random::gaussian || p_.random == Projector::Random::sign;
   }
   void project_random(Tensor z, Tensor x) const;
-  void expand_random(Tensor out, Tensor z, float alpha, bool accumulate) const;
+  void expand_random(Tensor out, Tensor z, double alpha, bool accumulate) const;
 
   Exec& exec_;
   const Projector& p_;

@@ -25,7 +25,7 @@ void difference_norms(Exec& exec, Tensor norms, Tensor a, Tensor b);
 void copy(Exec& exec, Tensor out, Tensor in);
 
 /// Every element becomes `value`.
-void fill(Exec& exec, Tensor x, float value);
+void fill(Exec& exec, Tensor x, double value);
 
 /// x[i] = stddev · stream.normal(first + i), i counted row-major; contiguous.
 void fill_normal(Exec& exec, Tensor x, const RandomStream& stream, uint64_t first, float stddev);

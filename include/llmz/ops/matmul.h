@@ -14,7 +14,7 @@ struct MatmulArgs {
   bool transpose_a = false;
   bool transpose_b = false;
   bool accumulate = false;
-  float alpha = 1.0f;
+  double alpha = 1.0;  ///< rounded to the type that is computed in
 };
 void matmul(Exec& exec, const MatmulArgs& args);
 

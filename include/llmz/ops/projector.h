@@ -14,7 +14,7 @@ void project(Exec& exec, Tensor z, Tensor x, const Projector& p);
 /// W += alpha·N·Pᵀ, of which no full-size copy is made. Rows of out may be strided.
 struct ExpandArgs {
   Tensor out = {}, z = {};
-  float alpha = 1.0f;
+  double alpha = 1.0;
   bool accumulate = false;
 };
 void expand(Exec& exec, const ExpandArgs& args, const Projector& p);
