@@ -141,10 +141,13 @@ void row_means(Tensor x) {
   });
 }
 
-int64_t row_blocks(Tensor t) { return std::max<int64_t>(1, ceil_div(t.numel() / t.dim(t.rank() - 1), kRowsInBlock)); }
+int64_t row_blocks(Tensor t) {
+  if (t.numel() == 0) return 1;
+  return std::max<int64_t>(1, ceil_div(t.numel() / t.dim(t.rank() - 1), kRowsInBlock));
+}
 
 void difference_norms(Tensor norms, Tensor a, Tensor b, Tensor workspace) {
-  const int64_t width = a.dim(a.rank() - 1), rows = a.numel() / width, blocks = row_blocks(a);
+  const int64_t width = a.dim(a.rank() - 1), rows = width == 0 ? 0 : a.numel() / width, blocks = row_blocks(a);
   auto* const partial = workspace.as<double>();
   with_compute_type(a.dtype, [&]<class Real>(Real) {
 #pragma omp parallel if (a.numel() > kParallelElements)

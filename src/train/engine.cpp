@@ -167,9 +167,11 @@ double Engine::micro_step(std::span<const int32_t> tokens, std::span<const int32
   refresh_pending_ = false;
   body_->micro_step(*exec_, grad_scale);
   ++body_->model->clock().micro_step;
-  const float* losses = body_->losses.as<float>();
+  const Tensor losses = body_->losses;
   double sum = 0;
-  for (int64_t i = 0; i < body_->losses.numel(); ++i) sum += static_cast<double>(losses[i]);
+  for (int64_t i = 0; i < losses.numel(); ++i) {
+    sum += losses.dtype == DType::f64 ? losses.as<double>()[i] : static_cast<double>(losses.as<float>()[i]);
+  }
   return sum;
 }
 

@@ -167,6 +167,99 @@ TEST_CASE("activation gradients are the slopes of forward", "[activation]") {
   require_close(dx, central_difference(x, gelu_loss), tolerance, tolerance);
 }
 
+namespace {
+
+DType statistic(DType type) { return type == DType::f64 ? DType::f64 : DType::f32; }
+
+/// Sums of a row's `terms`: each is as exact as require_near wants, and adding n of them in lanes leaves about √n
+/// further roundings of the largest partial sum, which Σ|term| bounds.
+void require_row_sums(const HostTensor& got, const std::vector<double>& terms, const std::vector<double>& sizes) {
+  const size_t width = terms.size() / static_cast<size_t>(got.size());
+  const double arithmetic = (32 + std::sqrt(static_cast<double>(width))) * rounding(got.dtype());
+  for (int64_t t = 0; t < got.size(); ++t) {
+    double sum = 0, size = 0;
+    for (size_t i = static_cast<size_t>(t) * width; i < static_cast<size_t>(t + 1) * width; ++i) {
+      sum += terms[i];
+      size += sizes[i];
+    }
+    INFO("row " << t << ": got " << got.get(t) << ", want " << sum);
+    REQUIRE(std::fabs(got.get(t) - sum) <= arithmetic * size + 1e-37);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("swiglu_backward sums each row's gradients times inputs, also over its inputs", "[activation]") {
+  for (DType type : kTypes) {
+    for (const Shape& shape : kShapes) {
+      INFO(dtype_name(type) << " " << shape.str());
+      Swiglu s(type, shape, 3), plain(type, shape, 3);
+      plain.backward();
+      std::vector<double> terms, sizes;
+      for (int64_t i = 0; i < s.gate.size(); ++i) {
+        const double z = s.gate.get(i), u = s.up.get(i), d = s.dout.get(i);
+        terms.push_back(d * u * silu_slope(z) * z + d * silu(z) * u);
+        sizes.push_back(std::fabs(d * u * z) * (2 + std::fabs(z)) / (1 + std::exp(-z)));
+      }
+      HostTensor sums(statistic(type), {shape[0]});
+      const auto backward = [&](Tensor dgate, Tensor dup) {
+        sums.assign(std::vector<double>(static_cast<size_t>(shape[0]), 1e9));  // is overwritten
+        run_op([&](Exec& e) {
+          ops::swiglu_backward(e, dgate, dup, s.dout.tensor(), s.gate.tensor(), s.up.tensor(), sums.tensor());
+        });
+        require_row_sums(sums, terms, sizes);
+      };
+      backward(s.dgate.tensor(), s.dup.tensor());
+      CHECK((s.dgate.same_bits(plain.dgate) && s.dup.same_bits(plain.dup)));
+      backward(s.gate.tensor(), s.up.tensor());
+      CHECK((s.gate.same_bits(plain.dgate) && s.up.same_bits(plain.dup)));
+    }
+  }
+}
+
+TEST_CASE("gelu_backward sums each row's gradients times inputs, also over its inputs", "[activation]") {
+  for (DType type : kTypes) {
+    for (const Shape& shape : kShapes) {
+      INFO(dtype_name(type) << " " << shape.str());
+      HostTensor x = inputs(type, shape, 1, 2), dout = HostTensor::random(type, shape, 2, 1.0, 2), dx(type, shape, 2);
+      run_op([&](Exec& e) { ops::gelu_backward(e, dx.tensor(), dout.tensor(), x.tensor()); });
+      std::vector<double> terms, sizes;
+      for (int64_t i = 0; i < x.size(); ++i) {
+        const double z = x.get(i), d = dout.get(i);
+        const double t = std::tanh(std::sqrt(2 / M_PI) * (z + 0.044715 * z * z * z));
+        const double inner = std::sqrt(2 / M_PI) * (1 + 3 * 0.044715 * z * z);
+        terms.push_back(d * z * (0.5 * (1 + t) + 0.5 * z * (1 - t * t) * inner));
+        sizes.push_back(std::fabs(d * z) * (std::fabs(z) < 9 ? 1 + std::fabs(z) * inner : 1));  // 1 − t² is 0 past 9
+      }
+      for (const bool over_x : {false, true}) {
+        HostTensor in = x, out = dout, sums(statistic(type), {shape[0]});
+        HostTensor& to = over_x ? in : out;
+        run_op([&](Exec& e) { ops::gelu_backward(e, to.tensor(), out.tensor(), in.tensor(), sums.tensor()); });
+        require_row_sums(sums, terms, sizes);
+        CHECK(to.same_bits(dx));
+      }
+    }
+  }
+}
+
+TEST_CASE("activations' row sums do not depend on the number of threads", "[activation]") {
+  const Shape shape{53, 1100};
+  Swiglu s(DType::f32, shape, 0);
+  require_same_for_any_threads([&] {
+    HostTensor sums(DType::f32, {shape[0]});
+    run_op([&](Exec& e) {
+      ops::swiglu_backward(e, s.dgate.tensor(), s.dup.tensor(), s.dout.tensor(), s.gate.tensor(), s.up.tensor(),
+                           sums.tensor());
+    });
+    return sums;
+  });
+  require_same_for_any_threads([&] {
+    HostTensor sums(DType::f32, {shape[0]});
+    run_op([&](Exec& e) { ops::gelu_backward(e, s.dgate.tensor(), s.dout.tensor(), s.gate.tensor(), sums.tensor()); });
+    return sums;
+  });
+}
+
 TEST_CASE("activations mix f32 and bf16", "[activation]") {
   const Shape shape{4, 1027};
   HostTensor gate = HostTensor::random(DType::bf16, shape, 1), up = HostTensor::random(DType::f32, shape, 2);
@@ -188,6 +281,8 @@ TEST_CASE("activations name the argument that is wrong", "[activation]") {
   require_error(swiglu(ids.tensor(), a.tensor(), a.tensor()), {"swiglu_forward", "out", "i32"});
   require_error([&](Exec& e) { ops::gelu_backward(e, b.tensor(), a.tensor(), a.tensor()); },
                 {"gelu_backward", "dx", "[3, 2]"});
+  require_error([&](Exec& e) { ops::gelu_backward(e, a.tensor(), a.tensor(), a.tensor(), a.tensor()); },
+                {"gelu_backward", "row_sums", "[2, 3]", "[2]"});
 }
 
 }  // namespace llmz::test

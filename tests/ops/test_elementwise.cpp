@@ -36,6 +36,84 @@ TEST_CASE("add adds, through gaps and mixed types", "[elementwise]") {
   }
 }
 
+namespace {
+
+const std::pair<DType, DType> kPairs[] = {{DType::f32, DType::f32},
+                                          {DType::bf16, DType::bf16},
+                                          {DType::f64, DType::f64},
+                                          {DType::f32, DType::bf16},
+                                          {DType::bf16, DType::f32}};
+const Shape kMatrices[] = {{1, 1}, {3, 7}, {5, 64}, {37, 129}, {3, 2055}, {0, 5}, {4, 0}};
+
+DType statistic(DType type) { return type == DType::f64 ? DType::f64 : DType::f32; }
+
+}  // namespace
+
+TEST_CASE("row_dot sums products of rows, or with one row for all", "[elementwise]") {
+  for (auto [a_type, b_type] : kPairs) {
+    for (const Shape& shape : kMatrices) {
+      for (const bool one_row : {false, true}) {
+        INFO(dtype_name(a_type) << "·" << dtype_name(b_type) << " " << shape.str() << " one row " << one_row);
+        const int64_t width = shape[1];
+        HostTensor a = HostTensor::random(a_type, shape, 1, 1.0, 3);
+        HostTensor b = HostTensor::random(b_type, one_row ? Shape{width} : shape, 2, 1.0, one_row ? 0 : 5);
+        HostTensor sums = HostTensor::random(statistic(a_type), {shape[0]}, 3), added = sums;
+        // √n roundings of a sum of n products of size 1, and as many for the scaling and the addition.
+        const double tolerance = (8 + static_cast<double>(width)) * rounding(statistic(a_type));
+        std::vector<double> want, want_added;
+        for (int64_t t = 0; t < shape[0]; ++t) {
+          double sum = 0;
+          for (int64_t i = 0; i < width; ++i) sum += a.get(t * width + i) * b.get(one_row ? i : t * width + i);
+          want.push_back(-0.75 * sum);
+          want_added.push_back(added.get(t) + -0.75 * sum);
+        }
+        run_op([&](Exec& e) {
+          ops::row_dot(e, sums.tensor(), a.tensor(), b.tensor(), -0.75f);
+          ops::row_dot(e, added.tensor(), a.tensor(), b.tensor(), -0.75f, true);
+        });
+        require_close(sums, want, tolerance, tolerance);
+        require_close(added, want_added, tolerance, tolerance);
+      }
+    }
+  }
+}
+
+TEST_CASE("difference_norms gives both sums of squares", "[elementwise]") {
+  for (auto [a_type, b_type] : kPairs) {
+    for (const Shape& shape : {Shape{1}, Shape{1027}, Shape{37, 129}, Shape{70, 1100}, Shape{2, 3, 5}, Shape{2, 0}}) {
+      for (int64_t gap : {0, 3}) {
+        INFO(dtype_name(a_type) << " − " << dtype_name(b_type) << " " << shape.str() << " gap " << gap);
+        HostTensor a = HostTensor::random(a_type, shape, 1, 1.0, gap), b = HostTensor::random(b_type, shape, 2, 3.0);
+        HostTensor norms = HostTensor::random(DType::f64, {2}, 3);  // is overwritten
+        std::vector<double> want{0, 0};
+        for (int64_t i = 0; i < a.size(); ++i) {
+          want[0] += std::pow(a.get(i) - b.get(i), 2);
+          want[1] += std::pow(b.get(i), 2);
+        }
+        run_op([&](Exec& e) { ops::difference_norms(e, norms.tensor(), a.tensor(), b.tensor()); });
+        // Squares are positive: no cancellation. √n roundings: of at most 1024 squares in the tensors' arithmetic, then
+        // in double, as the reference's.
+        const double in_double = std::sqrt(static_cast<double>(a.size())) * rounding(DType::f64);
+        require_close(norms, want, 0, std::sqrt(1024.0) * rounding(statistic(a_type)) + in_double);
+      }
+    }
+  }
+}
+
+TEST_CASE("row_dot and difference_norms do not depend on the number of threads", "[elementwise]") {
+  HostTensor a = HostTensor::random(DType::f32, {211, 1033}, 1), b = HostTensor::random(DType::f32, {211, 1033}, 2);
+  require_same_for_any_threads([&] {
+    HostTensor sums(DType::f32, {211});
+    run_op([&](Exec& e) { ops::row_dot(e, sums.tensor(), a.tensor(), b.tensor()); });
+    return sums;
+  });
+  require_same_for_any_threads([&] {
+    HostTensor norms(DType::f64, {2});
+    run_op([&](Exec& e) { ops::difference_norms(e, norms.tensor(), a.tensor(), b.tensor()); });
+    return norms;
+  });
+}
+
 TEST_CASE("copy converts between all floating-point types", "[elementwise]") {
   for (DType from : kFloats) {
     for (DType to : kFloats) {
@@ -148,6 +226,9 @@ TEST_CASE("elementwise ops name the argument that is wrong", "[elementwise]") {
   const RandomStream stream(1, Purpose::test);
   require_error([&](Exec& e) { ops::add(e, a.tensor(), b.tensor()); }, {"add", "x", "[3, 2]", "[2, 3]"});
   require_error([&](Exec& e) { ops::add(e, a.tensor(), turned); }, {"add", "x", "not dense"});
+  require_error([&](Exec& e) { ops::row_dot(e, a.tensor(), a.tensor(), a.tensor()); }, {"row_dot", "sums", "[2]"});
+  require_error([&](Exec& e) { ops::difference_norms(e, a.tensor(), a.tensor(), a.tensor()); },
+                {"difference_norms", "norms", "f32", "f64"});
   require_error([&](Exec& e) { ops::copy(e, a.tensor(), ids.tensor()); }, {"copy", "i32", "f32"});
   require_error([&](Exec& e) { ops::copy(e, a.tensor(), b.tensor()); }, {"copy", "out", "[2, 3]", "[3, 2]"});
   require_error([&](Exec& e) { ops::fill(e, ids.tensor(), 0); }, {"fill", "x", "i32"});

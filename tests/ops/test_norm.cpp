@@ -95,7 +95,7 @@ void check_forward(bool layer, const Mix& mix, const Shape& shape, int64_t gap) 
 struct Gradients {
   std::vector<double> dx, dgain, dbias;
   Gradients(const Norm& n, const HostTensor& dy, const HostTensor& dx0, const HostTensor& dgain0,
-            const HostTensor& dbias0)
+            const HostTensor& dbias0, const HostTensor* row_sums = nullptr)
       : dx(dx0.values()), dgain(dgain0.values()), dbias(dbias0.values()) {
     const int64_t width = n.shape[1];
     const auto w = static_cast<double>(width);
@@ -106,6 +106,7 @@ struct Gradients {
         if (n.layer) plain += d / w;
         with_xhat += d * n.xhat.get(t * width + i) / w;
       }
+      if (row_sums != nullptr) with_xhat = row_sums->get(t) / w;
       for (int64_t i = 0; i < width; ++i) {
         const int64_t at = t * width + i;
         const size_t column = static_cast<size_t>(i);
@@ -118,27 +119,30 @@ struct Gradients {
   }
 };
 
-void run_backward(Norm& n, HostTensor& dx, HostTensor& dgain, HostTensor& dbias, HostTensor& dy) {
+void run_backward(Norm& n, HostTensor& dx, HostTensor& dgain, HostTensor& dbias, HostTensor& dy, Tensor row_sums = {}) {
   run_op([&](Exec& e) {
     if (n.layer) {
       ops::layernorm_backward(e, dx.tensor(), dgain.tensor(), dbias.tensor(), dy.tensor(), n.xhat.tensor(),
-                              n.rstd.tensor(), n.gain.tensor());
+                              n.rstd.tensor(), n.gain.tensor(), row_sums);
     } else {
       ops::rmsnorm_backward(e, dx.tensor(), dgain.tensor(), dy.tensor(), n.xhat.tensor(), n.rstd.tensor(),
-                            n.gain.tensor());
+                            n.gain.tensor(), row_sums);
     }
   });
 }
 
-void check_backward(bool layer, const Mix& mix, const Shape& shape, int64_t gap) {
+/// `with_sums`: an x̂ that is only roughly what forward made, and sums that are not its own.
+void check_backward(bool layer, const Mix& mix, const Shape& shape, int64_t gap, bool with_sums = false) {
   Norm n(layer, mix, shape, gap);
   n.forward();
   HostTensor dy = HostTensor::random(mix.activations, shape, 4, 1.0, gap);
   HostTensor dx = HostTensor::random(mix.activations, shape, 5, 1.0, gap);
   HostTensor dgain = HostTensor::random(mix.parameters, {shape[1]}, 6);
   HostTensor dbias = HostTensor::random(mix.parameters, {shape[1]}, 7);
-  const Gradients want(n, dy, dx, dgain, dbias);
-  run_backward(n, dx, dgain, dbias, dy);
+  HostTensor sums = HostTensor::random(mix.statistic(), {shape[0]}, 8, std::sqrt(static_cast<double>(shape[1])));
+  if (with_sums) n.xhat = HostTensor::random(mix.xhat, shape, 9, 1.0, gap);
+  const Gradients want(n, dy, dx, dgain, dbias, with_sums ? &sums : nullptr);
+  run_backward(n, dx, dgain, dbias, dy, with_sums ? sums.tensor() : Tensor());
   // A width of 1 makes rstd as large as 1/√eps ~ 300 where x is near its mean; the cancellation scales with it.
   double largest_rstd = 1;
   for (double r : n.rstd.values()) largest_rstd = std::max(largest_rstd, r);
@@ -190,6 +194,20 @@ TEST_CASE("norm backward equals the formulas in double and accumulates", "[norm]
           INFO((layer ? "layernorm " : "rmsnorm ") << shape.str() << " gap " << gap << " x "
                                                    << dtype_name(mix.activations) << " xhat " << dtype_name(mix.xhat));
           check_backward(layer, mix, shape, gap);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("norm backward takes given row sums for those of an approximate xhat", "[norm]") {
+  for (bool layer : {false, true}) {
+    for (const Mix& mix : kMixes) {
+      for (const Shape& shape : kShapes) {
+        for (int64_t gap : {0, 3}) {
+          INFO((layer ? "layernorm " : "rmsnorm ") << shape.str() << " gap " << gap << " x "
+                                                   << dtype_name(mix.activations) << " xhat " << dtype_name(mix.xhat));
+          check_backward(layer, mix, shape, gap, true);
         }
       }
     }
@@ -261,6 +279,16 @@ TEST_CASE("norm gradients do not depend on the number of threads", "[norm]") {
   };
   require_same_for_any_threads([&] { return gradient(true); });
   require_same_for_any_threads([&] { return gradient(false); });
+  for (bool layer : {false, true}) {
+    require_same_for_any_threads([&] {
+      Norm n(layer, kMixes[0], {333, 65});
+      n.forward();
+      HostTensor dy = HostTensor::random(DType::f32, n.shape, 4), dx(DType::f32, n.shape);
+      HostTensor dgain(DType::f32, {65}), dbias(DType::f32, {65}), sums = HostTensor::random(DType::f32, {333}, 5);
+      run_backward(n, dx, dgain, dbias, dy, sums.tensor());
+      return dx;
+    });
+  }
 }
 
 TEST_CASE("norms name the argument that is wrong", "[norm]") {
@@ -276,6 +304,8 @@ TEST_CASE("norms name the argument that is wrong", "[norm]") {
   require_error(forward(out, rstd, Tensor()), {"rmsnorm_forward", "gain", "absent"});
   require_error([&](Exec& e) { ops::layernorm_backward(e, out, gain, wide.tensor(), out, out, rstd, gain); },
                 {"layernorm_backward", "dbias", "[3, 6]", "[5]"});
+  require_error([&](Exec& e) { ops::rmsnorm_backward(e, out, gain, out, out, rstd, gain, gain); },
+                {"rmsnorm_backward", "row_sums", "[5]", "[3]"});
 }
 
 }  // namespace llmz::test

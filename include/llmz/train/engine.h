@@ -64,7 +64,7 @@ class Engine {
   /// one forward and backward pass that changes nothing; gradients are zero afterwards. Needs build.probes.
   std::vector<CodeError> diagnose(std::span<const int32_t> tokens, std::span<const int32_t> targets);
 
-  /// Per-token losses [micro_batch·sequence] in nats, 0 where the target is −1. Valid until the next call.
+  /// Per-token losses [micro_batch·sequence] in nats, 0 where the target is −1. Valid until the next call. Not for f64.
   std::span<const float> evaluate(std::span<const int32_t> tokens, std::span<const int32_t> targets);
 
   /// Name of the first weight or gradient, in the model's order, that holds a NaN or an infinity; empty when none does.
