@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Trains the same small LLaMA under every method, with learning rates tuned by equal effort, and prints a table.
 
-For each method: three learning rates, then two other factors for the blocks' matrices at the best of them (embedding
-and head keep theirs), all with the first seed; then the best setting with two more seeds. Every finished run is one line
-of OUT/runs.jsonl, so an interrupted comparison goes on where it stopped.
+For each method: two learning rates, then half and twice the factor of the blocks' matrices at the better one (embedding
+and head keep theirs), then one step further the way that helped, all with the first seed; then the best setting with two
+more seeds. Methods whose own scale makes block updates a quarter as large (CompAct's alpha) start at four times the factor.
+Every finished run is one line of OUT/runs.jsonl, so an interrupted comparison goes on where it stopped.
 
   scripts/compare_quality.py --text FILE [--out out/quality] [--steps 400] [--jobs 2] [--methods full,lean]
   scripts/compare_quality.py --table --out out/quality     only the table of the runs that are there
@@ -21,9 +22,9 @@ import statistics
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-METHODS = "full quant4 lean prac_linear compact_n4 fast prac prac_sign compact_n2".split()
-RATES = [2e-3, 4e-3, 8e-3]
-BLOCK_FACTORS = [0.5, 2.0]
+METHODS = "full lean compact_n4 prac_linear quant4 fast prac prac_sign compact_n2".split()
+RATES = [4e-3, 8e-3]
+FACTOR = 0.5  # of the blocks' learning rate, to begin with
 SEEDS = [1, 2, 3]
 MODEL = {"architecture": "llama", "vocab_size": 2048, "hidden": 128, "intermediate": 344, "layers": 4, "heads": 4,
          "context": 256}
@@ -95,9 +96,12 @@ def compare_method(args, data, method):
     def run(rate, factor, seed):
         return find(load_runs(args.out), method, rate, factor, seed) or train(args, data, method, rate, factor, seed)
 
-    tuned = [run(rate, 1.0, SEEDS[0]) for rate in RATES]
+    start = 4 * FACTOR if method.startswith("compact") else FACTOR
+    tuned = [run(rate, start, SEEDS[0]) for rate in RATES]
     rate = best(tuned)["lr"]
-    tuned += [run(rate, factor, SEEDS[0]) for factor in BLOCK_FACTORS]
+    tuned += [run(rate, factor, SEEDS[0]) for factor in (start / 2, 2 * start)]
+    beyond = best(tuned)["blocks"] ** 2 / start  # start itself where nothing helped: that run is there already
+    tuned.append(run(rate, beyond, SEEDS[0]))
     chosen = best(tuned)
     for seed in SEEDS[1:]:
         run(chosen["lr"], chosen["blocks"], seed)
@@ -141,7 +145,7 @@ def main():
     parser.add_argument("--text", help="what to learn from")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "out/quality")
     parser.add_argument("--llmz", default=str(ROOT / "build/bin/llmz"))
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--refresh", type=int, default=50, help="steps between refreshes, for every method")
     parser.add_argument("--eval-batches", type=int, default=40)
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, one thread each")

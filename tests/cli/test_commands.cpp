@@ -174,6 +174,75 @@ TEST_CASE("every command has help with an example", "[cli]") {
   }
 }
 
+TEST_CASE("plan compares presets, shows them, and counts as the papers do", "[cli]") {
+  const TinyRun run;
+  const json rows = json_of(run.llmz({"plan", "tiny.json", "--compare", "--json"}));
+  std::map<std::string, json> by_name;
+  for (const json& row : rows) by_name[row["preset"]] = row;
+  CHECK(by_name.at("full")["total"] == json_of(run.llmz({"plan", "tiny.json", "--json"}))["total"]);
+  for (const char* name :
+       {"full", "checkpoint", "compact_n2", "compact_n4", "compact_n8", "prac", "prac_linear", "lean", "fast"}) {
+    INFO(name);
+    REQUIRE(by_name.count(name) == 1);
+    const json alone = json_of(run.llmz({"plan", "tiny.json", "--json", "--set", std::string("preset=") + name}));
+    CHECK(by_name[name]["total"] == alone["total"]);
+    int64_t sum = 0;
+    for (const auto& [role, bytes] : by_name[name]["codes_by_role"].items()) {
+      CHECK(role != "other");
+      sum += bytes.get<int64_t>();
+    }
+    CHECK(sum == by_name[name]["codes"].get<int64_t>());
+  }
+  CHECK(by_name["lean"]["codes"] < by_name["full"]["codes"]);
+  CHECK(by_name["lean"]["optimizer"] < by_name["full"]["optimizer"]);
+  CHECK(by_name["compact_n8"]["gradients"] < by_name["compact_n4"]["gradients"]);
+  CHECK_THAT(run.llmz({"plan", "tiny.json", "--compare"}).out, contains("codes, MB") && contains("MFLOP/token"));
+
+  const Outcome shown = run.llmz({"plan", "--show", "lean"});
+  put(run / "shown.json", shown.out);
+  CHECK(json_of(run.llmz({"plan", "shown.json", "--json", "--set", "model.hidden=128", "--set", "model.layers=2"}))
+            .contains("total"));
+  CHECK_THAT(run.llmz({"plan", "--presets"}).out, contains("compact_n4") && contains("CompAct"));
+  CHECK(run.llmz({"plan", "--show", "leen"}).exit_code != 0);
+  CHECK(run.llmz({"plan"}).exit_code != 0);
+}
+
+TEST_CASE("plan of LLaMA-350M reproduces CompAct's table: 7.0 GB of activations become 5.75, 2.87, 1.44", "[cli]") {
+  const TinyRun run;
+  put(run / "350m.json", R"({"model": {"hidden": 1024, "intermediate": 2736, "heads": 16, "layers": 24},
+                             "train": {"micro_batch": 128, "global_batch": 128, "sequence": 256}})");
+  const std::string table = run.llmz({"plan", "350m.json", "--accounting", "paper"}).out;
+  const auto row = [&](const std::string& name) {
+    const size_t at = table.find("\n" + name);
+    REQUIRE(at != std::string::npos);
+    return table.substr(at + 1, table.find('\n', at + 1) - at - 1);
+  };
+  CHECK_THAT(row("full"), contains("7.01"));
+  CHECK_THAT(row("compact_n2"), contains("5.75"));
+  CHECK_THAT(row("compact_n4"), contains("2.88"));  // the paper cuts: 2.87
+  CHECK_THAT(row("compact_n8"), contains("1.44"));
+}
+
+TEST_CASE("a model of 65 billion parameters is compared at once, without its memory", "[cli]") {
+  const TinyRun run;
+  put(run / "65b.json",
+      R"({"model": {"hidden": 8192, "intermediate": 22016, "heads": 64, "layers": 80, "context": 2048},
+                            "train": {"micro_batch": 1, "global_batch": 1, "sequence": 2048}})");
+  const json rows = json_of(run.llmz({"plan", "65b.json", "--compare", "--json"}));
+  CHECK(rows[0]["weights"].get<double>() > 4 * 64e9);
+}
+
+TEST_CASE("bench presets runs each preset in a process of its own", "[cli]") {
+  const TinyRun run;
+  const json rows = json_of(run.llmz({"bench", "presets", "--config", "tiny.json", "--presets", "full,lean", "--rounds",
+                                      "2", "--repeat", "1", "--json"}));
+  REQUIRE(rows.size() == 2);
+  CHECK(rows[0]["ratios"] == json::array({1.0, 1.0}));
+  CHECK(rows[1]["ratios"].size() == 2);
+  CHECK(rows[1]["planned_bytes"] < rows[0]["planned_bytes"]);
+  CHECK(run.llmz({"bench", "presets", "--presets", "fulll"}).exit_code != 0);
+}
+
 TEST_CASE("the process stays within its plan and what libraries need", "[cli]") {
   const TinyRun run;
   const json step =

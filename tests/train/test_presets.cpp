@@ -145,6 +145,39 @@ TEST_CASE("a global batch gives nearly the same step however it is split into mi
   });
 }
 
+TEST_CASE("the three choices combine: quantised storage, low-rank gradients, any moments") {
+  struct Choice {
+    const char* moments;
+    const char* at_refresh;
+  };
+  for (const auto& [moments, at_refresh] : {Choice{"full", "keep"},
+                                            {"factored", "keep"},
+                                            {"subspace", "keep"},
+                                            {"subspace", "reset"},
+                                            {"subspace", "rotate"}}) {
+    INFO(moments << ", " << at_refresh);
+    RunConfig config = tiny("quant4", "llama");
+    config.activations.norm.codec = "store";  // subspace moments need the norm apart
+    config.activations.down_input.codec = "store";
+    config.weight_gradient.form = "low_rank";
+    config.weight_gradient.projector.kind = "sign";
+    config.weight_gradient.projector.rank = 0.5f;
+    config.weight_gradient.projector.refresh = 5;
+    config.optimizer.moments = moments;
+    config.optimizer.subspace.at_refresh = at_refresh;
+    const EngineOptions options = engine_options(config);
+    Engine engine(options);
+    CHECK(engine.memory_plan().arena_bytes == Engine::plan(options).arena_bytes);
+    engine.initialise(3);
+    double first = 0, last = 0;
+    for (int64_t i = 1; i <= 30; ++i) {
+      last = step(engine, i);
+      if (i == 1) first = last;
+    }
+    CHECK(last < 0.8 * first);
+  }
+}
+
 TEST_CASE("a preset survives the way through JSON") {
   for_every_preset([](const RunConfig& config) {
     const std::string json = to_json(config);
