@@ -81,7 +81,7 @@ void adamw(const AdamWArgs& args);
 void adam_direction(const ProjectedAdamArgs& args, Tensor direction);
 
 // optimizer_factored.cpp: statistics of every tile of the gradient, then the moments, then the update of every tile.
-// sums f64 [factored_blocks(m) + 1, max(m,n)]
+// sums f64 [factored_blocks(m), n]
 int64_t factored_blocks(int64_t rows);
 void factored_statistics(const FactoredAdamWArgs& args, int64_t first_row, Tensor tile, Tensor sums);
 void factored_moments(const FactoredAdamWArgs& args, Tensor sums);

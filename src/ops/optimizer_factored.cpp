@@ -49,10 +49,10 @@ void check_factored(Arguments& args, const FactoredAdamWArgs& a) {
 void factored_adamw(Exec& exec, const FactoredAdamWArgs& a) {
   Arguments args("factored_adamw");
   check_factored(args, a);
-  const int64_t m = a.weight.dim(0), n = a.weight.dim(1);
-  // Squares by row block and column; the last row holds what the update needs of both statistics.
-  const Buffer sums = exec.memory.take("factored_adamw.sums", Category::workspace,
-                                       {cpu::factored_blocks(m) + 1, std::max(m, n)}, DType::f64);
+  // Squares by block of rows and column.
+  const Buffer sums =
+      exec.memory.take("factored_adamw.sums", Category::workspace,
+                       {cpu::factored_blocks(a.weight.dim(0)), a.weight.dim(1)}, DType::f64);
   for_gradient_tiles(exec, a.grad, a.low, [&](int64_t first, const Tensor& tile) {
     dispatch(exec, args, [&] { cpu::factored_statistics(a, first, tile, sums.tensor()); });
   });

@@ -169,12 +169,12 @@ std::string paper_table(const std::vector<PaperAccount>& accounts, const RunConf
   constexpr double kGiB = 1 << 30;
   std::string text = fmt::format(
       "Inputs of the linear layers that CompAct compresses (all but the output projection), bf16, {} x {} tokens, {} "
-      "layers, n = {}, F = {}.\n\n{:<12}{:>16}{:>22}{:>28}\n",
+      "layers, n = {}, F = {}.\n\n{:<12}{:>16}{:>26}{:>28}\n",
       config.train.micro_batch, config.train.sequence, config.model.layers, config.model.hidden,
       config.model.intermediate, "GiB", "paper's count", "formula a token, layer", "llmz, with the norms' x^");
   for (const PaperAccount& a : accounts) {
     const std::string paper = a.paper_bytes > 0 ? fmt::format("{:.2f}", a.paper_bytes / kGiB) : "-";
-    text += fmt::format("{:<12}{:>16}{:>22}{:>28.2f}\n", a.preset, paper, a.formula, a.llmz_bytes / kGiB);
+    text += fmt::format("{:<12}{:>16}{:>26}{:>28.2f}\n", a.preset, paper, a.formula, a.llmz_bytes / kGiB);
   }
   return text +
          "\nThe papers count a sketch for each of q, k, v, gate and up (CompAct) and nothing of what norms keep. llmz "

@@ -235,8 +235,9 @@ void check_memory(const EngineOptions& options) {
   const MemoryPlan plan = Engine::plan(options);
   const MemoryInfo memory = memory_info();
   check(static_cast<int64_t>(plan.arena_bytes) <= memory.available || memory.available == 0,
-        "this run needs {:.2f} GB and {:.2f} GB are free: lower train.micro_batch, set activations.block.codec to "
-        "recompute, or choose a smaller model (`llmz plan` itemises)",
+        "this run needs {:.2f} GB and {:.2f} GB are free: lower train.micro_batch, set \"preset\" to \"lean\", or "
+        "choose a "
+        "smaller model (`llmz plan --compare` tells what each method takes)",
         static_cast<double>(plan.arena_bytes) * 1e-9, static_cast<double>(memory.available) * 1e-9);
 }
 

@@ -1,4 +1,7 @@
+#include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "catch.h"
 #include "llmz/io/checkpoint.h"
@@ -205,6 +208,47 @@ TEST_CASE("plan compares presets, shows them, and counts as the papers do", "[cl
   CHECK_THAT(run.llmz({"plan", "--presets"}).out, contains("compact_n4") && contains("CompAct"));
   CHECK(run.llmz({"plan", "--show", "leen"}).exit_code != 0);
   CHECK(run.llmz({"plan"}).exit_code != 0);
+}
+
+TEST_CASE("a run tells the errors of its codes and the spectra that its refreshes saw, also when it is resumed",
+          "[cli]") {
+  const TinyRun run;
+  const std::vector<std::string> settings = {"preset=prac_linear", "activations.qkv_input.refresh=4",
+                                             "train.diagnostics=3", "train.steps=6", "output.save_every=5"};
+  REQUIRE(run.llmz(train_arguments(settings)).exit_code == 0);
+  const auto lines = [&](const std::string& name) {
+    std::ifstream in(run / "run" / name);
+    std::vector<json> all;
+    for (std::string line; std::getline(in, line);) all.push_back(json::parse(line));
+    return all;
+  };
+  const auto errors = lines("diagnostics.jsonl");
+  REQUIRE(!errors.empty());
+  bool code = false, gradient = false;
+  for (const json& e : errors) {
+    CHECK(e["step"].get<int64_t>() % 3 == 0);
+    CHECK(e["relative_error"].get<double>() > 0);
+    CHECK(e["relative_error"].get<double>() < 2);
+    code |= e.contains("code");
+    gradient |= e.contains("gradient");
+  }
+  CHECK((code && gradient));
+  const auto spectra = lines("spectra.jsonl");
+  std::set<int64_t> steps;
+  for (const json& s : spectra) {
+    steps.insert(s["step"].get<int64_t>());
+    CHECK(s["energy"].get<double>() > 0);
+    double sum = 0;
+    for (const json& value : s["eigenvalues"]) sum += value.get<double>();
+    CHECK(sum <= s["energy"].get<double>() * 1.001);
+    CHECK(sum > 0.2 * s["energy"].get<double>());
+  }
+  CHECK(steps == std::set<int64_t>{1, 5});
+
+  std::vector<std::string> longer = settings;
+  longer[3] = "train.steps=9";
+  REQUIRE(run.llmz(train_arguments(longer, {"--resume"})).exit_code == 0);
+  CHECK(lines("diagnostics.jsonl").back()["step"] == 9);
 }
 
 TEST_CASE("plan of LLaMA-350M reproduces CompAct's table: 7.0 GB of activations become 5.75, 2.87, 1.44", "[cli]") {

@@ -17,6 +17,8 @@ class ModelHarness {
     {
       Exec exec(recorder);
       const Body body(*this, recorder);
+      body.model->begin_step(0);
+      if (body.model->refresh_due()) body.refresh(exec);
       body.train(exec);
       body.evaluate(exec);
     }
@@ -24,6 +26,7 @@ class ModelHarness {
     exec_ = std::make_unique<Exec>(*memory_);
     body_ = std::make_unique<Body>(*this, *memory_);
     body_->model->initialise(*exec_, 7);
+    body_->model->begin_step(0);
     const RandomStream random(3, Purpose::test);
     for (int64_t i = 0; i < batch * sequence; ++i) {
       body_->tokens.as<int32_t>()[i] = static_cast<int32_t>(random.below(2 * i, config_.vocab_size));
@@ -47,6 +50,10 @@ class ModelHarness {
     body_->train(*exec_);
     return mean_loss();
   }
+  /// Projectors that are made from what they project: from this batch.
+  void refresh() {
+    if (model().refresh_due()) body_->refresh(*exec_);
+  }
   double evaluate() {
     body_->evaluate(*exec_);
     return mean_loss();
@@ -63,6 +70,10 @@ class ModelHarness {
       targets = memory.persistent("targets", Category::activations, {h.batch_, h.sequence_}, DType::i32);
       losses = memory.persistent("losses", Category::activations, {h.batch_ * h.sequence_},
                                  h.options_.precision.statistic());
+    }
+    void refresh(Exec& exec) const {
+      const ProgramScope program(exec.memory, "refresh");
+      model->refresh(exec, tokens);
     }
     void train(Exec& exec) const {
       const ProgramScope program(exec.memory, "train");
