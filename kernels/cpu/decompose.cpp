@@ -28,7 +28,11 @@ void orthonormalize(Tensor basis, Tensor against, Tensor work) {
   check_finite(q, "orthonormalize");
   if (others > 0) {
     convert(a.data(), DType::f64, against.data, against.dtype, others * n);
-    for (int pass = 0; pass < 2; ++pass) q.noalias() -= a * (a.transpose() * q).eval();
+    Map overlap(result.data(), others, k);  // the result's memory is free until the decomposition
+    for (int pass = 0; pass < 2; ++pass) {
+      overlap.noalias() = a.transpose() * q;
+      q.noalias() -= a * overlap;
+    }
   }
   Eigen::HouseholderQR<Eigen::Ref<Matrix>> qr(q);
   result.setIdentity();
@@ -36,7 +40,11 @@ void orthonormalize(Tensor basis, Tensor against, Tensor work) {
   for (int64_t j = 0; j < k; ++j) {
     if (q(j, j) < 0) result.col(j) = -result.col(j);  // R's diagonal
   }
-  if (others > 0) result.noalias() -= a * (a.transpose() * result).eval();
+  if (others > 0) {
+    Map overlap(q.data(), others, k);  // the factors are used up
+    overlap.noalias() = a.transpose() * result;
+    result.noalias() -= a * overlap;
+  }
   convert(basis.data, basis.dtype, result.data(), DType::f64, k * n);
 }
 

@@ -111,16 +111,25 @@ void factored_statistics(const FactoredAdamWArgs& args, int64_t first_row, Tenso
   });
 }
 
-/// The columns' moving averages from the blocks' sums, and 1/mean(row) for the update.
+/// The columns' moving averages, from the blocks' sums in their order.
 void factored_moments(const FactoredAdamWArgs& args, Tensor sums) {
+  constexpr int64_t kColumns = 256;  // a task
   const int64_t rows = args.weight.dim(0), width = args.weight.dim(1), blocks = factored_blocks(rows);
   with_compute_type(args.weight.dtype, [&]<class Real>(Real) {
     const AdamScalars<Real> s(args);
     auto* const moving = static_cast<Real*>(args.column.data);
-    for (int64_t j = 0; j < width; ++j) {
-      double squares = 0;
-      for (int64_t b = 0; b < blocks; ++b) squares += sums.as<double>()[b * sums.stride(0) + j];
-      moving[j] = s.beta2 * moving[j] + s.beta2_rest * static_cast<Real>(squares / static_cast<double>(rows));
+#pragma omp parallel for schedule(static) if (blocks * width > kParallelElements)
+    for (int64_t first = 0; first < width; first += kColumns) {
+      const int64_t count = std::min(kColumns, width - first);
+      double squares[kColumns] = {};
+      for (int64_t b = 0; b < blocks; ++b) {
+        const double* block = sums.as<double>() + b * sums.stride(0) + first;
+        for (int64_t j = 0; j < count; ++j) squares[j] += block[j];
+      }
+      for (int64_t j = 0; j < count; ++j) {
+        Real& average = moving[first + j];
+        average = s.beta2 * average + s.beta2_rest * static_cast<Real>(squares[j] / static_cast<double>(rows));
+      }
     }
   });
 }

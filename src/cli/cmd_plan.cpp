@@ -31,6 +31,7 @@ int show_preset(const std::string& name) {
 
 int compare(const train::RunConfig& config, const Options& options) {
   if (options.accounting == "paper") {
+    check(!options.json, "--accounting paper is a table for people; leave --json out");
     fmt::print("{}", train::paper_table(train::paper_accounting(config, train::preset_names()), config));
     return 0;
   }

@@ -43,7 +43,7 @@ void Codec::drop() {
   exact_input_.reset();
 }
 
-void Codec::low_rank_grad(Exec&, Tensor, Tensor) { fail("this codec makes no low-rank gradients"); }
+void Codec::low_rank_grad(Exec&, Tensor, Tensor, Tensor) { fail("this codec makes no low-rank gradients"); }
 
 std::unique_ptr<Codec> make_codec(const CodecOptions& options, Memory& memory) {
   for (const Row& row : kRegistry) {

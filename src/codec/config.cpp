@@ -17,7 +17,8 @@ void check_known(const std::string& value, const std::vector<std::string>& known
 void check_rank(float rank, const std::string& key, int64_t width) {
   check(std::isfinite(rank) && rank > 0, "{} = {} must be above 0: a fraction up to 1, or a number of columns", key,
         rank);
-  check(rank_of(rank, width) <= width, "{} = {} is more than the tensor's width of {}", key, rank, width);
+  check(rank <= 1.0f || static_cast<double>(rank) <= static_cast<double>(width),
+        "{} = {} is more than the tensor's width of {}", key, rank, width);
 }
 
 void validate(const QuantConfig& q, const std::string& where, bool needed) {

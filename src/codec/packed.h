@@ -23,8 +23,6 @@ class Packed {
   void drop();
 
  private:
-  RandomStream rounding_stream() const;
-
   std::string name_, scales_name_, values_name_;
   bool packs_;
   ops::QuantFormat format_;

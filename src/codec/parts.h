@@ -17,7 +17,7 @@ class Part {
   virtual void drop() = 0;
 
   virtual const Projector* projector() const { return nullptr; }
-  virtual void low_rank_grad(Exec&, Tensor, Tensor) {}
+  virtual void low_rank_grad(Exec&, Tensor, Tensor) { fail("this code makes no low-rank gradients"); }
   virtual void advance() {}
   virtual std::vector<int64_t> periods() const { return {}; }
   virtual bool observes() const { return false; }
@@ -37,7 +37,9 @@ class Parted final : public Codec {
   bool is_sketch() const override { return projector() != nullptr; }
   Buffer decode(Exec& exec) override;
   const Projector* projector() const override { return parts_.size() == 1 ? parts_[0]->projector() : nullptr; }
-  void low_rank_grad(Exec& exec, Tensor factor, Tensor dy) override { parts_[0]->low_rank_grad(exec, factor, dy); }
+  void low_rank_grad(Exec& exec, Tensor factor, Tensor dy, Tensor) override {
+    parts_[0]->low_rank_grad(exec, factor, dy);
+  }
   void advance() override;
   std::vector<int64_t> periods() const override;
   bool observes() const override;

@@ -15,15 +15,18 @@ class Projected final : public Codec {
         dtype_(o.dtype) {}
 
   bool exact() const override { return inner_->exact(); }
+  bool decodes_in_forward() const override { return inner_->decodes_in_forward(); }
   Category input_category() const override { return inner_->input_category(); }
   Buffer decode(Exec& exec) override { return inner_->decode(exec); }
   const Projector* projector() const override { return &sketcher_.projector(); }
 
-  void low_rank_grad(Exec& exec, Tensor factor, Tensor dy) override {
-    const Buffer x = inner_->decode(exec);
-    const Buffer z = exec.memory.take(sketch_name_, Category::activations,
-                                      {x.tensor().dim(0), sketcher_.projector().rank()}, dtype_);
-    ops::project(exec, z.tensor(), x.tensor(), sketcher_.projector());
+  void low_rank_grad(Exec& exec, Tensor factor, Tensor dy, Tensor x) override {
+    Buffer decoded;
+    if (!x.present()) decoded = inner_->decode(exec);
+    const Tensor input = x.present() ? x : decoded.tensor();
+    const Buffer z =
+        exec.memory.take(sketch_name_, Category::activations, {input.dim(0), sketcher_.projector().rank()}, dtype_);
+    ops::project(exec, z.tensor(), input, sketcher_.projector());
     ops::matmul(exec, {.c = factor, .a = dy, .b = z.tensor(), .transpose_a = true, .accumulate = true});
   }
   void advance() override { sketcher_.advance(); }

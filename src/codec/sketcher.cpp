@@ -61,7 +61,7 @@ Sketcher::Sketcher(const ProjectorConfig& config, const std::string& name, int64
     if (principal) p.random_rank = std::min(p.random_rank, width - p.principal_rank);
   }
   if (p.random_rank == 0) p.random = Projector::Random::none;
-  if (config_.random_refresh == 0) config_.random_refresh = config_.refresh;
+  if (config_.random_refresh == 0 || config_.kind != "prac") config_.random_refresh = config_.refresh;
 
   const auto keep = [&](const char* part, Shape shape) {
     return memory.persistent(name + part, Category::projectors, shape, basis_dtype_);

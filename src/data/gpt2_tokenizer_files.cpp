@@ -4,8 +4,8 @@
 #include <unordered_set>
 
 #include "llmz/core/error.h"
-#include "src/data/gpt2_tokenizer.h"
 #include "llmz/io/files.h"
+#include "src/data/gpt2_tokenizer.h"
 #include "src/data/tokenizer_files.h"
 
 namespace llmz::data {

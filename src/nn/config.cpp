@@ -35,10 +35,6 @@ void check_together(const ActivationsConfig& config, const codec::GradientConfig
   check(gradient.form != "dense" || !any_sketch,
         "weight_gradient.form = \"dense\" does not go with a sketch of a linear layer's input, whose gradient is "
         "low-rank by itself: use \"auto\", or keep the inputs with store, recompute or quant");
-  check(
-      !shared || gradient.form != "low_rank" || is_sketch(config.qkv_input) == is_sketch(config.gate_up_input),
-      "weight_gradient.form = \"low_rank\" needs activations.qkv_input and activations.gate_up_input both as sketches "
-      "or both not");
 }
 
 }  // namespace
@@ -52,9 +48,7 @@ const std::vector<ActivationRole>& activation_roles() {
       {"norm",
        &A::norm,
        {"shared", "store", "sketch", "quant"},
-       "normalised x̂ for the norm's own backward; `shared`: the code of the linear layer's input is one of x̂ and "
-       "serves "
-       "both"},
+       "x̂ for the norm's own backward; `shared`: the linear layer's input is coded as x̂, and that code serves both"},
       {"qkv", &A::qkv, {"store", "sketch", "quant"}, "query, key and value for attention's backward"},
       {"attention_output",
        &A::attention_output,

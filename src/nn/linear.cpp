@@ -43,7 +43,7 @@ void Linear::weight_gradient(Exec& exec, Tensor dy, codec::Codec& input, Tensor 
   if (dense()) {
     ops::matmul(exec, {.c = weight_.grad.dense, .a = dy, .b = x, .transpose_a = true, .accumulate = true});
   } else {
-    input.low_rank_grad(exec, weight_.grad.low.factor, dy);
+    input.low_rank_grad(exec, weight_.grad.low.factor, dy, x);
   }
   if (bias_.weight.present()) ops::bias_backward(exec, bias_.grad.dense, dy);
 }

@@ -13,7 +13,8 @@ std::unique_ptr<codec::Codec> make_norm_code(BuildContext& context, const NormOp
 
 NormLinear::NormLinear(BuildContext& context, NormOptions norm, LinearOptions linear, const codec::CodecConfig& input)
     : norm_(context, norm),
-      input_code_(context.make_codec(input, linear.name + ".input", {norm.width}, /*linear_input=*/true)),
+      input_code_(context.make_codec(input, linear.name + ".input", {norm.width}, /*linear_input=*/true,
+                                     /*source_exact=*/context.activations.norm.codec == "store")),
       norm_code_(make_norm_code(context, norm)),
       linear_(context, std::move(linear), *input_code_),
       dtype_(context.precision.activation),
@@ -65,7 +66,12 @@ void NormLinear::rebuild(Exec& exec, Tensor y) {
 
 void NormLinear::weight_gradient(Exec& exec, Tensor dy) {
   Buffer x;
-  if (linear_.dense()) x = shared() ? input_from_xhat(exec) : input_code_->decode(exec);
+  if (linear_.dense()) {
+    x = shared() ? input_from_xhat(exec) : input_code_->decode(exec);
+  } else if (shared() && !input_code_->is_sketch()) {
+    decoded_xhat(exec);
+    x = xhat_;
+  }
   linear_.weight_gradient(exec, dy, *input_code_, x.tensor());
   const Tensor exact = input_code_->exact_input();
   if (!exact.present()) return;

@@ -50,9 +50,8 @@ void factored_adamw(Exec& exec, const FactoredAdamWArgs& a) {
   Arguments args("factored_adamw");
   check_factored(args, a);
   // Squares by block of rows and column.
-  const Buffer sums =
-      exec.memory.take("factored_adamw.sums", Category::workspace,
-                       {cpu::factored_blocks(a.weight.dim(0)), a.weight.dim(1)}, DType::f64);
+  const Buffer sums = exec.memory.take("factored_adamw.sums", Category::workspace,
+                                       {cpu::factored_blocks(a.weight.dim(0)), a.weight.dim(1)}, DType::f64);
   for_gradient_tiles(exec, a.grad, a.low, [&](int64_t first, const Tensor& tile) {
     dispatch(exec, args, [&] { cpu::factored_statistics(a, first, tile, sums.tensor()); });
   });

@@ -18,9 +18,14 @@ class AdamW final : public Optimizer {
   }
 
   void step(Exec& exec, int64_t step, double lr, Tensor grad_scale) override {
-    for (const Row& row : rows_) {
-      const auto scaled = static_cast<float>(lr * static_cast<double>(lr_scale_of(config_, *row.parameter)));
-      row.moments->step(exec, {.step = step, .lr = scaled, .grad_scale = grad_scale});
+    // Low-rank gradients first: they are expanded with the norms' gains, which must still be those of the backward
+    // pass.
+    for (const bool low : {true, false}) {
+      for (const Row& row : rows_) {
+        if (row.parameter->grad.low.present() != low) continue;
+        const auto scaled = static_cast<float>(lr * static_cast<double>(lr_scale_of(config_, *row.parameter)));
+        row.moments->step(exec, {.step = step, .lr = scaled, .grad_scale = grad_scale});
+      }
     }
   }
 

@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/optimizer.h"
 #include "llmz/ops/projector.h"
@@ -7,8 +5,6 @@
 
 namespace llmz::optim {
 namespace {
-
-constexpr int64_t kTileRows = 256;
 
 class SubspaceMoments final : public Moments {
  public:
@@ -69,14 +65,10 @@ class SubspaceMoments final : public Moments {
     const Projector& now = *parameter_.grad.low.projector;
     Projector before = now;
     before.seed = now.previous_seed;
-    const float shrink = static_cast<float>(now.rank()) / static_cast<float>(now.width);
-    for (int64_t first = 0; first < m_.dim(0); first += kTileRows) {
-      const int64_t rows = std::min(kTileRows, m_.dim(0) - first);
-      const Tensor m = m_.slice(0, first, rows);
-      const Buffer full = exec.memory.take("rotate.full", Category::workspace, {rows, now.width}, m_.dtype);
-      ops::expand(exec, {.out = full.tensor(), .z = m, .alpha = shrink}, before);
-      ops::project(exec, m, full.tensor(), now);
-    }
+    const double shrink = static_cast<double>(now.rank()) / static_cast<double>(now.width);
+    const Buffer full = exec.memory.take("rotate.full", Category::workspace, parameter_.weight.shape, m_.dtype);
+    ops::expand(exec, {.out = full.tensor(), .z = m_, .alpha = shrink}, before);
+    ops::project(exec, m_, full.tensor(), now);
     ops::row_means(exec, v_);
   }
 

@@ -1,5 +1,7 @@
 #include "llmz/optim/optimizer.h"
 
+#include <algorithm>
+
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/optimizer.h"
 #include "llmz/ops/projector.h"
@@ -35,6 +37,12 @@ std::vector<std::string> moment_kinds() { return {"full", "factored", "subspace"
 std::vector<std::string> refresh_policies() { return {"keep", "reset", "rotate"}; }
 
 void validate(const OptimizerConfig& config) {
+  const auto check_known = [](const std::string& value, const std::vector<std::string>& known, const char* key) {
+    check(std::find(known.begin(), known.end(), value) != known.end(), "{} = \"{}\" is not known; allowed: {}", key,
+          value, fmt::join(known, ", "));
+  };
+  check_known(config.moments, moment_kinds(), "optimizer.moments");
+  check_known(config.subspace.at_refresh, refresh_policies(), "optimizer.subspace.at_refresh");
   check(config.first_moment_bits == 32 || config.first_moment_bits == 8,
         "optimizer.first_moment_bits = {} is not known; allowed: 32, 8", config.first_moment_bits);
   check(config.first_moment_bits == 32 || config.moments == "factored",

@@ -60,6 +60,24 @@ void read_entries(const fs::path& file, const std::vector<io::SafetensorsEntry>&
   }
 }
 
+/// That the optimizer's file holds what this engine keeps: another method keeps other things.
+void check_same_method(const fs::path& file, const std::vector<io::SafetensorsEntry>& entries) {
+  const auto tensors = io::SafetensorsFile::open(file);
+  const auto same = [](const std::vector<int64_t>& dims, const Shape& shape) {
+    bool equal = static_cast<int>(dims.size()) == shape.rank();
+    for (int i = 0; equal && i < shape.rank(); ++i) equal = dims[static_cast<size_t>(i)] == shape[i];
+    return equal;
+  };
+  for (const auto& entry : entries) {
+    const auto* there = tensors.find(entry.name);
+    check(there != nullptr && same(there->shape, entry.tensor.shape),
+          "{} does not hold '{}' {}, which this configuration keeps: the checkpoint was saved with other "
+          "\"activations\", "
+          "\"weight_gradient\" or \"optimizer.moments\"; set them back, or start a new run in another output.path",
+          file.string(), entry.name, entry.tensor.shape.str());
+  }
+}
+
 /// Infinity (no validation yet) has no place in JSON: null stands for it.
 Json loss_to_json(double loss) { return std::isfinite(loss) ? Json(loss) : Json(nullptr); }
 double loss_from_json(const Json& value) {
@@ -137,6 +155,7 @@ void save_checkpoint(const fs::path& to, Engine& engine, const RunConfig& config
 TrainState load_checkpoint(const fs::path& from, Engine& engine) {
   io::open_checkpoint(from, /*verify_checksums=*/false);
   read_entries(from / kModelFile, weight_entries(engine.model()));
+  check_same_method(from / kOptimizerFile, state_entries(engine));
   read_entries(from / kOptimizerFile, state_entries(engine));
   return state_of(read_run_file(from));
 }

@@ -72,13 +72,13 @@ A *whole number* may be written 10000 or 1e4.
 
 }  // namespace
 
-std::string to_json(const RunConfig& config) {
+std::string to_json(const RunConfig& config, bool complete) {
   RunConfig copy = config;
   Json root = Json::object();
   RunConfig defaults;
   for (const Key& key : schema()) {
     Json value = value_of(key, copy);
-    if (key.family.empty() || value != value_of(key, defaults)) member(root, key.path) = std::move(value);
+    if (complete || key.family.empty() || value != value_of(key, defaults)) member(root, key.path) = std::move(value);
   }
   try {
     return root.dump(2) + "\n";

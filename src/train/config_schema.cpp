@@ -186,9 +186,8 @@ Keys optimizer_keys() {
       {"optimizer.name", optimizer_key<&OptimizerConfig::name>, "update rule", {}, optim::optimizer_names()},
       {"optimizer.moments",
        optimizer_key<&OptimizerConfig::moments>,
-       "where the moments live: in the weight's own shape, the second one factored into rows and columns (Adafactor), "
-       "or "
-       "in the subspace of low-rank gradients (CompAct)",
+       "where the moments live: `full` in the weight's shape, `factored` with the second one as a row and a column "
+       "(Adafactor), `subspace` in the shape of low-rank gradients (CompAct)",
        {},
        optim::moment_kinds()},
       {"optimizer.first_moment_bits", optimizer_key<&OptimizerConfig::first_moment_bits>,

@@ -24,15 +24,19 @@ std::string lines_until(const std::filesystem::path& file, int64_t last_step) {
 
 JsonLines::JsonLines(const std::filesystem::path& file, int64_t last_step) : path_(file) {
   if (std::filesystem::exists(file)) io::write_text(file, lines_until(file, last_step));
-  out_.open(file, std::ios::app);
-  check(out_.good(), "cannot write {}: check output.path and its permissions", file.string());
 }
 
 void JsonLines::append(const std::string& line) {
+  if (!out_.is_open()) {
+    out_.open(path_, std::ios::app);
+    check(out_.good(), "cannot write {}: check output.path and its permissions", path_.string());
+  }
   out_ << line << std::endl;
   check(out_.good(), "cannot write {}: is the disk full?", path_.string());
 }
 
-void JsonLines::sync() { io::sync_path(path_); }
+void JsonLines::sync() {
+  if (out_.is_open()) io::sync_path(path_);
+}
 
 }  // namespace llmz::train

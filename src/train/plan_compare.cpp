@@ -137,9 +137,10 @@ struct PaperCount {
 PaperCount paper_count(const std::string& preset, const RunConfig& config) {
   const auto n = static_cast<double>(config.model.hidden), f = static_cast<double>(config.model.intermediate);
   if (preset == "full") return {2 * n + f, "2n + F"};
-  for (const int divisor : {2, 4, 8}) {  // CompAct: each of q, k, v, gate, up has a sketch of its own
+  const int own = config.model.architecture == "llama" ? 5 : 4;  // CompAct: q, k, v, gate, up have a sketch each
+  for (const int divisor : {2, 4, 8}) {
     if (preset != fmt::format("compact_n{}", divisor)) continue;
-    return {(5 * n + f) / divisor, fmt::format("(5n + F)/{}", divisor)};
+    return {(own * n + f) / divisor, fmt::format("({}n + F)/{}", own, divisor)};
   }
   if (preset == "prac" || preset == "prac_linear") return {0.6 * (2 * n + f), "0.6 (2n + F)"};
   return {};

@@ -121,7 +121,7 @@ class Trainer {
     const int64_t steps = config_.train.steps, first = state_.step;
     MetricsLog log(folder_.metrics_file(), first);
     const bool has_spectra = !engine_.model().spectra().empty();
-    DiagnosticsLog diagnostics(folder_.path(), first, config_.train.diagnostics > 0, has_spectra);
+    DiagnosticsLog diagnostics(folder_.path(), first);
     Progress progress(steps, first, config_.output.log_every);
     data::Prefetcher batches(loader_, first, 0, 1);
     const StopSignals stop;
@@ -140,7 +140,10 @@ class Trainer {
       if (!finished) result.signal = stop.received();
       bool best = false;
       if (due(config_.train.eval_every) || finished) best = validate(log, progress) && config_.output.save_best;
-      if (due(config_.output.save_every) || finished || best || result.signal != 0) save(log, progress, best);
+      if (due(config_.output.save_every) || finished || best || result.signal != 0) {
+        diagnostics.sync();
+        save(log, progress, best);
+      }
     }
     result.step = state_.step;
     result.validation_loss = state_.last_validation;

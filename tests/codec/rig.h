@@ -143,7 +143,7 @@ class CodecRig {
           ops::matmul(exec, {.c = grad, .a = dy, .b = t, .transpose_a = true, .accumulate = true});
         }
       }
-      if (low != nullptr) codec->low_rank_grad(exec, grad, dy);
+      if (low != nullptr) codec->low_rank_grad(exec, grad, dy, {});
       const Buffer expanded = exec.memory.take("expanded", Category::workspace, {rig.outputs_, rig.width_}, DType::f32);
       if (low != nullptr) {
         ops::expand_gradient(exec, expanded.tensor(), *low, 0);

@@ -35,7 +35,7 @@ struct State {
 /// What a refresh saw of a tensor: eigenvalues of XᵀX, the leading ones. Present for principal parts.
 struct Spectrum {
   std::string name;
-  Tensor values;  ///< [r₁] descending (subspace iteration: Rayleigh quotients)
+  Tensor values;  ///< [r₁] descending; by subspace iteration the basis' Rayleigh quotients, nearly so
   Tensor total;   ///< [1] ‖X‖²_F, the sum of all
 };
 
@@ -68,6 +68,8 @@ class Codec {
   virtual bool exact() const = 0;
   /// Whether the code itself is a sketch x·P, so that `decode` only gives a projection of x.
   virtual bool is_sketch() const { return false; }
+  /// Whether `decode` works right after `keep`: it is what a probe of the code needs.
+  virtual bool decodes_in_forward() const { return true; }
   /// Where the memory plan books x itself: `codes` when it stays until backward, `activations` when it goes at once.
   virtual Category input_category() const { return Category::activations; }
 
@@ -80,8 +82,9 @@ class Codec {
 
   /// The projector through which weight gradients of layers that read x are low-rank; null: they are dense.
   virtual const Projector* projector() const { return nullptr; }
-  /// factor [m,r] += dyᵀ·x·P, dy [T,m]. Only with a projector.
-  virtual void low_rank_grad(Exec& exec, Tensor factor, Tensor dy);
+  /// factor [m,r] += dyᵀ·x·P, dy [T,m]. Only with a projector. `x`: as decoded, where the caller has it already and the
+  /// code is no sketch; else absent.
+  virtual void low_rank_grad(Exec& exec, Tensor factor, Tensor dy, Tensor x);
 
   /// Start of an optimizer step: projectors follow the clock.
   virtual void advance() {}
@@ -105,8 +108,6 @@ class Codec {
  protected:
   virtual void do_keep(Exec& exec, Buffer x, Rebuild rebuild) = 0;
   virtual void do_drop() = 0;
-  /// Whether `decode` works right after `keep`: it is what a probe of the code needs.
-  virtual bool decodes_in_forward() const { return true; }
 
  private:
   const Clock* clock_ = nullptr;

@@ -8,9 +8,9 @@ namespace llmz::nn {
 struct ActivationsConfig {
   codec::CodecConfig qkv_input;  ///< input of query/key/value: the normalised x̂, or the norm's output (see `norm`)
   codec::CodecConfig gate_up_input;  ///< input of gate/up (GPT-2: up), likewise
-  codec::CodecConfig norm = {
-      "shared"};           ///< x̂ for the norms' own backward; `shared`: the code of the linear input serves
-  codec::CodecConfig qkv;  ///< query, key, value as attention's backward needs them
+  /// x̂ for the norms' own backward; `shared`: the code of the linear layer's input serves.
+  codec::CodecConfig norm = {.codec = "shared"};
+  codec::CodecConfig qkv;               ///< query, key, value as attention's backward needs them
   codec::CodecConfig attention_output;  ///< output of attention = input of the output projection
   codec::CodecConfig gate_up;           ///< gate and up (GPT-2: GELU's input) for the backward of SwiGLU or GELU
   codec::CodecConfig down_input;        ///< SwiGLU or GELU product, the input of the down projection

@@ -19,7 +19,8 @@ RunConfig parse_run_config(std::string_view json, const std::string& source,
                            const std::vector<std::string>& overrides = {});
 
 /// Every key with its value, in the order of the documentation; reading it back gives the same configuration.
-std::string to_json(const RunConfig& config);
+/// `complete`: also the keys of codecs and projectors that stand at their defaults, which are left out otherwise.
+std::string to_json(const RunConfig& config, bool complete = false);
 
 /// Text of docs/config.md.
 std::string config_reference_markdown();

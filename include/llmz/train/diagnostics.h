@@ -1,8 +1,7 @@
 #pragma once
 
 #include <filesystem>
-#include <optional>
-#include <span>
+#include <vector>
 
 #include "llmz/train/engine.h"
 #include "llmz/train/json_lines.h"
@@ -15,13 +14,14 @@ namespace llmz::train {
 class DiagnosticsLog {
  public:
   /// Lines of steps after `last_step` are taken out.
-  DiagnosticsLog(const std::filesystem::path& folder, int64_t last_step, bool errors, bool spectra);
+  DiagnosticsLog(const std::filesystem::path& folder, int64_t last_step);
 
   void write_errors(int64_t step, const std::vector<CodeError>& errors);
   void write_spectra(int64_t step, const std::vector<codec::Spectrum>& spectra);
+  void sync();
 
  private:
-  std::optional<JsonLines> errors_, spectra_;
+  JsonLines errors_, spectra_;
 };
 
 }  // namespace llmz::train

@@ -10,8 +10,8 @@ namespace llmz::train {
 /// A file of a run folder with one JSON object a line, each with its "step".
 class JsonLines {
  public:
-  /// Opens for appending. Lines of steps after `last_step` (a run that was killed later than its checkpoint) and a
-  /// broken last line are taken out first.
+  /// Takes out lines of steps after `last_step` (a run that was killed later than its checkpoint) and a broken last
+  /// line. The file appears with its first line.
   JsonLines(const std::filesystem::path& file, int64_t last_step);
 
   void append(const std::string& line);

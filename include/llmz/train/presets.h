@@ -20,8 +20,8 @@ const std::vector<Preset>& presets();
 const Preset* find_preset(const std::string& name);
 std::vector<std::string> preset_names();
 
-/// `config` with the method of the preset `name` in the place of its own. Error for an unknown name, or where the result
-/// is impossible for the model.
+/// `config` with the method of the preset `name` in the place of its own. Error for an unknown name, or where the
+/// result is impossible for the model.
 RunConfig with_preset(RunConfig config, const std::string& name);
 
 /// Sets the keys that presets decide back to their defaults.
