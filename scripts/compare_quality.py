@@ -22,9 +22,9 @@ import statistics
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-METHODS = "full lean compact_n4 prac_linear quant4 fast prac prac_sign compact_n2".split()
+METHODS = "full lean quant4 prac_linear prac_sign prac compact_n2 compact_n4 fast".split()
 RATES = [4e-3, 8e-3]
-FACTOR = 0.5  # of the blocks' learning rate, to begin with
+FACTOR = 0.25  # of the blocks' learning rate, to begin with
 SEEDS = [1, 2, 3]
 MODEL = {"architecture": "llama", "vocab_size": 2048, "hidden": 128, "intermediate": 344, "layers": 4, "heads": 4,
          "context": 256}
