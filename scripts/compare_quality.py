@@ -147,7 +147,7 @@ def main():
     parser.add_argument("--llmz", default=str(ROOT / "build/bin/llmz"))
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--refresh", type=int, default=50, help="steps between refreshes, for every method")
-    parser.add_argument("--eval-batches", type=int, default=40)
+    parser.add_argument("--eval-batches", type=int, default=30)
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, one thread each")
     parser.add_argument("--methods", type=lambda text: text.split(","), default=METHODS)
     parser.add_argument("--table", action="store_true")
