@@ -80,61 +80,52 @@ Keys data_keys() {
   };
 }
 
-/// Keys of one projector or code, under `prefix`. `member` finds it in the configuration.
-template <class Config, class Member>
-Slot slot_in(const std::function<Config&(RunConfig&)>& find, RunConfig& config, Member member) {
-  return &(find(config).*member);
-}
+/// The same keys under several prefixes: those of one projector, or of one code.
+template <class Config>
+struct KeyFamily {
+  std::string prefix, family;
+  std::function<Config&(RunConfig&)> find;  ///< the struct that the prefix stands for
 
-Keys projector_keys(const std::string& prefix, const std::string& family,
-                    const std::function<ProjectorConfig&(RunConfig&)>& find) {
+  template <class Member>
+  Key key(const std::string& name, Member member, const char* meaning, Range range = {},
+          std::vector<std::string> choices = {}) const {
+    const auto slot = [find = find, member](RunConfig& config) -> Slot { return &(find(config).*member); };
+    return {prefix + "." + name, slot, meaning, range, std::move(choices), family + "." + name};
+  }
+};
+
+Keys projector_keys(const KeyFamily<ProjectorConfig>& of) {
   using P = ProjectorConfig;
-  const auto key = [&](const char* name, auto member, const char* meaning, Range range = {},
-                       std::vector<std::string> choices = {}) {
-    return Key{prefix + "." + name,
-               [find, member](RunConfig& c) { return slot_in(find, c, member); },
-               meaning,
-               range,
-               std::move(choices),
-               family + "." + name};
-  };
   return {
-      key("projector", &P::kind, "of a sketch; `prac`: principal and random part", {}, codec::projector_kinds()),
-      key("rank", &P::rank,
+      of.key("projector", &P::kind, "of a sketch; `prac`: principal and random part", {}, codec::projector_kinds()),
+      of.key(
+          "rank", &P::rank,
           "columns of the projector (`prac`: of its principal part): up to 1 a fraction of the tensor's width, above a "
           "number",
           above(0)),
-      key("random_rank", &P::random_rank, "`prac`: columns of the random part", above(0)),
-      key("random", &P::random, "`prac`: kind of the random part", {}, codec::random_kinds()),
-      key("refresh", &P::refresh, "steps between new projectors", between(1, kMaxSteps)),
-      key("random_refresh", &P::random_refresh, "`prac`: of the random part alone; 0 = with the principal part",
-          between(0, kMaxSteps)),
-      key("decomposition", &P::decomposition,
-          "principal part by warm-started subspace iteration, or by exact eigen-decomposition", {},
-          {"subspace", "exact"}),
-      key("seed", &P::seed, "of the projector; 0 = made from `train.seed`", at_least(0)),
+      of.key("random_rank", &P::random_rank, "`prac`: columns of the random part", above(0)),
+      of.key("random", &P::random, "`prac`: kind of the random part", {}, codec::random_kinds()),
+      of.key("refresh", &P::refresh, "steps between new projectors", between(1, kMaxSteps)),
+      of.key("random_refresh", &P::random_refresh, "`prac`: of the random part alone; 0 = with the principal part",
+             between(0, kMaxSteps)),
+      of.key("decomposition", &P::decomposition,
+             "principal part by warm-started subspace iteration, or by exact eigen-decomposition", {},
+             {"subspace", "exact"}),
+      of.key("seed", &P::seed, "of the projector; 0 = made from `train.seed`", at_least(0)),
   };
 }
 
-Keys quant_keys(const std::string& prefix, const std::string& family,
-                const std::function<QuantConfig&(RunConfig&)>& find) {
+Keys quant_keys(const KeyFamily<QuantConfig>& of) {
   using Q = QuantConfig;
-  const auto key = [&](const char* name, auto member, const char* meaning, Range range = {},
-                       std::vector<std::string> choices = {}) {
-    return Key{prefix + "." + name,
-               [find, member](RunConfig& c) { return slot_in(find, c, member); },
-               meaning,
-               range,
-               std::move(choices),
-               family + "." + name};
-  };
   return {
-      key("bits", &Q::bits,
-          "4 or 8 bits a number, of `quant` or of a sketch's code; 0: 8 for `quant`, a sketch as it is", between(0, 8)),
-      key("group", &Q::group, "numbers that share a scale; 0 = a row", between(0, kMaxWidth)),
-      key("rotate", &Q::rotate, "block size of a random Hadamard rotation before rounding, a power of two; 0 = none",
-          between(0, 1024)),
-      key("rounding", &Q::rounding, "to the nearest level, or at random without bias", {}, {"nearest", "stochastic"}),
+      of.key("bits", &Q::bits,
+             "4 or 8 bits a number, of `quant` or of a sketch's code; 0: 8 for `quant`, a sketch as it is",
+             between(0, 8)),
+      of.key("group", &Q::group, "numbers that share a scale; 0 = a row", between(0, kMaxWidth)),
+      of.key("rotate", &Q::rotate, "block size of a random Hadamard rotation before rounding, a power of two; 0 = none",
+             between(0, 1024)),
+      of.key("rounding", &Q::rounding, "to the nearest level, or at random without bias", {},
+             {"nearest", "stochastic"}),
   };
 }
 
@@ -151,8 +142,8 @@ Keys activations_keys() {
     keys.push_back(
         {prefix + ".codec", [find](RunConfig& c) -> Slot { return &find(c).codec; }, role.meaning, {}, role.codecs});
     append(details,
-           projector_keys(prefix, family, [find](RunConfig& c) -> ProjectorConfig& { return find(c).projector; }));
-    append(details, quant_keys(prefix, family, [find](RunConfig& c) -> QuantConfig& { return find(c).quant; }));
+           projector_keys({prefix, family, [find](RunConfig& c) -> ProjectorConfig& { return find(c).projector; }}));
+    append(details, quant_keys({prefix, family, [find](RunConfig& c) -> QuantConfig& { return find(c).quant; }}));
   }
   keys.push_back({"activations.block.codec",
                   at<&RunConfig::activations, &ActivationsConfig::block>,
@@ -176,8 +167,8 @@ Keys weight_gradient_keys() {
                 "projector below of the input that backward has; `dense`: none may be low-rank",
                 {},
                 {"auto", "dense", "low_rank"}}};
-  append(keys, projector_keys("weight_gradient", "weight_gradient",
-                              [](RunConfig& c) -> ProjectorConfig& { return c.weight_gradient.projector; }));
+  const auto find = [](RunConfig& c) -> ProjectorConfig& { return c.weight_gradient.projector; };
+  append(keys, projector_keys({"weight_gradient", "weight_gradient", find}));
   return keys;
 }
 
