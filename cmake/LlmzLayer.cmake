@@ -22,14 +22,19 @@ function(llmz_layer name)
   target_link_libraries(llmz_${name} PUBLIC ${uses} ${ARG_LIBS} PRIVATE llmz_flags)
 endfunction()
 
-# llmz_test(NAME SOURCES ... USES layer ...): one Catch2 program, registered with ctest under its name.
+# llmz_test(NAME SOURCES ... USES layer ... [MAIN file]): one Catch2 program, registered with ctest under its name. MAIN
+# is instead of Catch's own main.
 function(llmz_test name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;USES;LIBS" ${ARGN})
-  add_executable(test_${name} ${ARG_SOURCES})
+  cmake_parse_arguments(ARG "" "MAIN" "SOURCES;USES;LIBS" ${ARGN})
+  add_executable(test_${name} ${ARG_SOURCES} ${ARG_MAIN})
+  set(catch llmz_catch)
+  if(ARG_MAIN)
+    set(catch Catch2::Catch2)
+  endif()
   set(uses ${ARG_USES})
   list(TRANSFORM uses PREPEND llmz_)
   target_include_directories(test_${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/tests)
-  target_link_libraries(test_${name} PRIVATE ${uses} ${ARG_LIBS} llmz_catch llmz_flags)
+  target_link_libraries(test_${name} PRIVATE ${uses} ${ARG_LIBS} ${catch} llmz_flags)
   target_compile_definitions(test_${name} PRIVATE LLMZ_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   set_target_properties(test_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
   add_test(NAME ${name} COMMAND test_${name})

@@ -116,10 +116,15 @@ Buffer::~Buffer() {
   if (memory_ != nullptr) memory_->release(slot_);
 }
 
-Memory::Memory() = default;
+Memory::Memory(DeviceType target) : device_{target, 0} {}
 
-Memory::Memory(MemoryPlan plan) : recording_(false), plan_(std::move(plan)) {
+Memory::Memory(MemoryPlan plan, Device device) : recording_(false), device_(device), plan_(std::move(plan)) {
+  if (device.type == DeviceType::cuda) gpu_ = std::make_unique<Gpu>(device.index);
   if (plan_.arena_bytes == 0) return;
+  if (gpu_ != nullptr) {
+    arena_ = static_cast<std::byte*>(gpu_->allocate(plan_.arena_bytes));
+    return;
+  }
   void* p = mmap(nullptr, plan_.arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   check(p != MAP_FAILED,
         "cannot allocate the planned {:.2f} GiB: {}; a smaller micro_batch or a leaner "
@@ -130,7 +135,12 @@ Memory::Memory(MemoryPlan plan) : recording_(false), plan_(std::move(plan)) {
 }
 
 Memory::~Memory() {
-  if (arena_ != nullptr) munmap(arena_, plan_.arena_bytes);
+  if (arena_ == nullptr) return;
+  if (gpu_ != nullptr) {
+    gpu_->release(arena_);
+  } else {
+    munmap(arena_, plan_.arena_bytes);
+  }
 }
 
 Tensor Memory::view(const PlannedBuffer& planned, Shape shape, DType dtype) const {

@@ -1,6 +1,7 @@
 #include "llmz/ops/activation.h"
 
 #include "kernels/cpu/twins.h"
+#include "kernels/cuda/twins.h"
 #include "src/ops/dispatch.h"
 
 namespace llmz::ops {
@@ -19,7 +20,9 @@ void swiglu_forward(Exec& exec, Tensor out, Tensor gate, Tensor up) {
   args.floats("gate", gate);
   args.floats("up", up, gate.shape);
   args.floats("out", out, gate.shape);
-  dispatch(exec, args, [&] { cpu::swiglu_forward(out, gate, up); });
+  dispatch(
+      exec, args, [&] { cpu::swiglu_forward(out, gate, up); },
+      [&](Gpu& gpu) { cuda::swiglu_forward(gpu, out, gate, up); });
 }
 
 void swiglu_backward(Exec& exec, Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up, Tensor row_sums) {
@@ -30,14 +33,17 @@ void swiglu_backward(Exec& exec, Tensor dgate, Tensor dup, Tensor dout, Tensor g
   args.floats("dgate", dgate, gate.shape);
   args.floats("dup", dup, gate.shape);
   check_row_sums(args, row_sums, gate);
-  dispatch(exec, args, [&] { cpu::swiglu_backward(dgate, dup, dout, gate, up, row_sums); });
+  dispatch(
+      exec, args, [&] { cpu::swiglu_backward(dgate, dup, dout, gate, up, row_sums); },
+      [&](Gpu& gpu) { cuda::swiglu_backward(gpu, dgate, dup, dout, gate, up, row_sums); });
 }
 
 void gelu_forward(Exec& exec, Tensor out, Tensor x) {
   Arguments args("gelu_forward");
   args.floats("x", x);
   args.floats("out", out, x.shape);
-  dispatch(exec, args, [&] { cpu::gelu_forward(out, x); });
+  dispatch(
+      exec, args, [&] { cpu::gelu_forward(out, x); }, [&](Gpu& gpu) { cuda::gelu_forward(gpu, out, x); });
 }
 
 void gelu_backward(Exec& exec, Tensor dx, Tensor dout, Tensor x, Tensor row_sums) {
@@ -46,7 +52,9 @@ void gelu_backward(Exec& exec, Tensor dx, Tensor dout, Tensor x, Tensor row_sums
   args.floats("dout", dout, x.shape);
   args.floats("dx", dx, x.shape);
   check_row_sums(args, row_sums, x);
-  dispatch(exec, args, [&] { cpu::gelu_backward(dx, dout, x, row_sums); });
+  dispatch(
+      exec, args, [&] { cpu::gelu_backward(dx, dout, x, row_sums); },
+      [&](Gpu& gpu) { cuda::gelu_backward(gpu, dx, dout, x, row_sums); });
 }
 
 }  // namespace llmz::ops

@@ -1,6 +1,7 @@
 #include "llmz/ops/attention.h"
 
 #include "kernels/cpu/twins.h"
+#include "kernels/cuda/twins.h"
 #include "src/ops/dispatch.h"
 
 namespace llmz::ops {
@@ -41,9 +42,13 @@ void attention_forward(Exec& exec, Tensor out, Tensor lse, Tensor q, Tensor k, T
   Arguments check("attention_forward");
   exec.flops += check_attention(check, lse, q, k, v);
   check_out(check, out, q);
-  const Buffer workspace = exec.memory.take("attention_forward.workspace", Category::workspace,
-                                            cpu::attention_forward_workspace(q, k), compute_dtype(check));
-  dispatch(exec, check, [&] { cpu::attention_forward(out, lse, q, k, v, workspace.tensor()); });
+  constexpr const char* kName = "attention_forward.workspace";
+  const Buffer workspace =
+      exec.on_gpu() ? take_workspace(exec, kName, cuda::attention_forward_workspace(q, k))
+                    : take_workspace(exec, kName, cpu::attention_forward_workspace(q, k), compute_dtype(check));
+  dispatch(
+      exec, check, [&] { cpu::attention_forward(out, lse, q, k, v, workspace.tensor()); },
+      [&](Gpu& gpu) { cuda::attention_forward(gpu, out, lse, q, k, v, workspace.tensor()); });
 }
 
 void attention_backward(Exec& exec, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q,
@@ -57,9 +62,13 @@ void attention_backward(Exec& exec, Tensor dq, Tensor dk, Tensor dv, Tensor dout
   check.floats("dout", dout, q.shape);
   check.same_dtype({{"q", q}, {"dq", dq}, {"dk", dk}, {"dv", dv}, {"dout", dout}});
   exec.flops += (out.present() ? 2.5 : 3.5) * forward;
-  const Buffer workspace = exec.memory.take("attention_backward.workspace", Category::workspace,
-                                            cpu::attention_backward_workspace(q, k), compute_dtype(check));
-  dispatch(exec, check, [&] { cpu::attention_backward(dq, dk, dv, dout, out, lse, q, k, v, workspace.tensor()); });
+  constexpr const char* kName = "attention_backward.workspace";
+  const Buffer workspace =
+      exec.on_gpu() ? take_workspace(exec, kName, cuda::attention_backward_workspace(q, k, out.present()))
+                    : take_workspace(exec, kName, cpu::attention_backward_workspace(q, k), compute_dtype(check));
+  dispatch(
+      exec, check, [&] { cpu::attention_backward(dq, dk, dv, dout, out, lse, q, k, v, workspace.tensor()); },
+      [&](Gpu& gpu) { cuda::attention_backward(gpu, dq, dk, dv, dout, out, lse, q, k, v, workspace.tensor()); });
 }
 
 }  // namespace llmz::ops

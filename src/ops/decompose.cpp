@@ -1,6 +1,7 @@
 #include "llmz/ops/decompose.h"
 
 #include "kernels/cpu/decompose.h"
+#include "kernels/cuda/twins.h"
 #include "src/ops/dispatch.h"
 
 namespace llmz::ops {
@@ -18,8 +19,12 @@ void orthonormalize(Exec& exec, Tensor basis, Tensor against) {
     args.contiguous("against", against);
   }
   args.require(k + others <= n, "{} + {} orthogonal directions do not fit into {} dimensions", k, others, n);
-  const Buffer work = exec.memory.take("orthonormalize.rows", Category::workspace, {2 * k + others, n}, DType::f64);
-  dispatch(exec, args, [&] { cpu::orthonormalize(basis, against, work.tensor()); });
+  constexpr const char* kName = "orthonormalize.rows";
+  const Buffer work = exec.on_gpu() ? take_workspace(exec, kName, cuda::orthonormalize_workspace(basis, against))
+                                    : take_workspace(exec, kName, {2 * k + others, n}, DType::f64);
+  dispatch(
+      exec, args, [&] { cpu::orthonormalize(basis, against, work.tensor()); },
+      [&](Gpu& gpu) { cuda::orthonormalize(gpu, basis, against, work.tensor()); });
 }
 
 void leading_eigenvectors(Exec& exec, Tensor basis, Tensor values, Tensor gram) {
@@ -34,8 +39,12 @@ void leading_eigenvectors(Exec& exec, Tensor basis, Tensor values, Tensor gram) 
                gram.shape.str());
   args.floats("values", values, {basis.dim(0)});
   for (const auto& [name, t] : {std::pair{"basis", basis}, {"gram", gram}}) args.contiguous(name, t);
-  const Buffer work = exec.memory.take("eigenvectors.gram", Category::workspace, {n, n}, DType::f64);
-  dispatch(exec, args, [&] { cpu::leading_eigenvectors(basis, values, gram, work.tensor()); });
+  constexpr const char* kName = "eigenvectors.gram";
+  const Buffer work = exec.on_gpu() ? take_workspace(exec, kName, cuda::eigenvectors_workspace(gram))
+                                    : take_workspace(exec, kName, {n, n}, DType::f64);
+  dispatch(
+      exec, args, [&] { cpu::leading_eigenvectors(basis, values, gram, work.tensor()); },
+      [&](Gpu& gpu) { cuda::leading_eigenvectors(gpu, basis, values, gram, work.tensor()); });
 }
 
 }  // namespace llmz::ops

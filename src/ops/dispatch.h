@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "kernels/cuda/workspace.h"
 #include "llmz/core/exec.h"
 
 namespace llmz::ops {
@@ -103,15 +104,37 @@ class Arguments {
   bool placed_ = false, mixed_with_meta_ = false, floats_seen_ = false, double_ = false;
 };
 
-/// Calls the twin of the device on which the arguments live; none while planning.
-template <class CpuTwin>
-void dispatch(const Exec& exec, const Arguments& arguments, CpuTwin&& cpu_twin) {
+#ifdef LLMZ_HAVE_CUDA
+constexpr bool kHaveCuda = true;
+#else
+constexpr bool kHaveCuda = false;
+#endif
+
+/// Calls the twin of the device on which the arguments live; none while planning. A build without CUDA does not
+/// instantiate the second.
+template <class CpuTwin, class CudaTwin>
+void dispatch(const Exec& exec, const Arguments& arguments, CpuTwin&& cpu_twin, CudaTwin&& cuda_twin) {
   const Device device = arguments.device();
   if (exec.dry()) return;
   arguments.require(!arguments.mixed_with_meta(), "some arguments are on meta, others on {}", device_name(device));
   if (device.type == DeviceType::meta) return;
-  arguments.require(device.type == DeviceType::cpu, "this build has no kernels for {}", device_name(device));
-  cpu_twin();
+  if (device.type == DeviceType::cpu) return cpu_twin();
+  arguments.require(!arguments.is_double(), "f64 is computed on the CPU only");
+  if constexpr (kHaveCuda && sizeof(CudaTwin) > 0) {
+    Gpu* const gpu = exec.memory.gpu();
+    arguments.require(gpu != nullptr, "the arguments are on {}, the memory they are used with is not",
+                      device_name(device));
+    return cuda_twin(*gpu);
+  }
+  arguments.require(false, "this build has no kernels for {}", device_name(device));
+}
+
+/// Workspace of an op, where the twin that will run needs one.
+inline Buffer take_workspace(Exec& exec, std::string_view name, const Shape& shape, DType dtype) {
+  return shape.rank() == 0 ? Buffer() : exec.memory.take(name, Category::workspace, shape, dtype);
+}
+inline Buffer take_workspace(Exec& exec, std::string_view name, const cuda::WorkspaceShape& w) {
+  return take_workspace(exec, name, w.shape, w.dtype);
 }
 
 }  // namespace llmz::ops

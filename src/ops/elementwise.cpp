@@ -1,6 +1,7 @@
 #include "llmz/ops/elementwise.h"
 
 #include "kernels/cpu/twins.h"
+#include "kernels/cuda/twins.h"
 #include "src/ops/dispatch.h"
 
 namespace llmz::ops {
@@ -9,7 +10,8 @@ void add(Exec& exec, Tensor y, Tensor x) {
   Arguments args("add");
   args.floats("y", y);
   args.floats("x", x, y.shape);
-  dispatch(exec, args, [&] { cpu::add(y, x); });
+  dispatch(
+      exec, args, [&] { cpu::add(y, x); }, [&](Gpu& gpu) { cuda::add(gpu, y, x); });
 }
 
 void row_dot(Exec& exec, Tensor sums, Tensor a, Tensor b, float alpha, bool accumulate) {
@@ -18,7 +20,9 @@ void row_dot(Exec& exec, Tensor sums, Tensor a, Tensor b, float alpha, bool accu
   args.rank("a", a, 2);
   args.floats("b", b, b.rank() == 1 ? Shape{a.dim(1)} : a.shape);
   args.statistic("sums", sums, {a.dim(0)});
-  dispatch(exec, args, [&] { cpu::row_dot(sums, a, b, alpha, accumulate); });
+  dispatch(
+      exec, args, [&] { cpu::row_dot(sums, a, b, alpha, accumulate); },
+      [&](Gpu& gpu) { cuda::row_dot(gpu, sums, a, b, alpha, accumulate); });
 }
 
 void set_identity(Exec& exec, Tensor x) {
@@ -26,14 +30,16 @@ void set_identity(Exec& exec, Tensor x) {
   args.floats("x", x);
   args.rank("x", x, 2);
   args.require(x.dim(0) == x.dim(1), "x {} is not square", x.shape.str());
-  dispatch(exec, args, [&] { cpu::set_identity(x); });
+  dispatch(
+      exec, args, [&] { cpu::set_identity(x); }, [&](Gpu& gpu) { cuda::set_identity(gpu, x); });
 }
 
 void row_means(Exec& exec, Tensor x) {
   Arguments args("row_means");
   args.floats("x", x);
   args.rank("x", x, 2);
-  dispatch(exec, args, [&] { cpu::row_means(x); });
+  dispatch(
+      exec, args, [&] { cpu::row_means(x); }, [&](Gpu& gpu) { cuda::row_means(gpu, x); });
 }
 
 void difference_norms(Exec& exec, Tensor norms, Tensor a, Tensor b) {
@@ -42,9 +48,12 @@ void difference_norms(Exec& exec, Tensor norms, Tensor a, Tensor b) {
   args.floats("b", b, a.shape);
   args.require(norms.dtype == DType::f64, "norms hold {}; f64 is needed", dtype_name(norms.dtype));
   args.shape("norms", norms, {2});
-  const Buffer workspace =
-      exec.memory.take("difference_norms.workspace", Category::workspace, {2 * cpu::row_blocks(a)}, DType::f64);
-  dispatch(exec, args, [&] { cpu::difference_norms(norms, a, b, workspace.tensor()); });
+  constexpr const char* kName = "difference_norms.workspace";
+  const Buffer workspace = exec.on_gpu() ? take_workspace(exec, kName, cuda::difference_norms_workspace(a))
+                                         : take_workspace(exec, kName, {2 * cpu::row_blocks(a)}, DType::f64);
+  dispatch(
+      exec, args, [&] { cpu::difference_norms(norms, a, b, workspace.tensor()); },
+      [&](Gpu& gpu) { cuda::difference_norms(gpu, norms, a, b, workspace.tensor()); });
 }
 
 void copy(Exec& exec, Tensor out, Tensor in) {
@@ -55,20 +64,24 @@ void copy(Exec& exec, Tensor out, Tensor in) {
   args.shape("out", out, in.shape);
   args.require(out.dtype == in.dtype || !(is_integer(out) || is_integer(in)), "in holds {}, which does not become {}",
                dtype_name(in.dtype), dtype_name(out.dtype));
-  dispatch(exec, args, [&] { cpu::copy(out, in); });
+  dispatch(
+      exec, args, [&] { cpu::copy(out, in); }, [&](Gpu& gpu) { cuda::copy(gpu, out, in); });
 }
 
 void fill(Exec& exec, Tensor x, double value) {
   Arguments args("fill");
   args.floats("x", x);
-  dispatch(exec, args, [&] { cpu::fill(x, value); });
+  dispatch(
+      exec, args, [&] { cpu::fill(x, value); }, [&](Gpu& gpu) { cuda::fill(gpu, x, value); });
 }
 
 void fill_normal(Exec& exec, Tensor x, const RandomStream& stream, uint64_t first, float stddev) {
   Arguments args("fill_normal");
   args.floats("x", x);
   args.contiguous("x", x);
-  dispatch(exec, args, [&] { cpu::fill_normal(x, stream, first, stddev); });
+  dispatch(
+      exec, args, [&] { cpu::fill_normal(x, stream, first, stddev); },
+      [&](Gpu& gpu) { cuda::fill_normal(gpu, x, stream, first, stddev); });
 }
 
 }  // namespace llmz::ops

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "kernels/cpu/twins.h"
+#include "kernels/cuda/twins.h"
 #include "src/ops/dispatch.h"
 
 namespace llmz::ops {
@@ -37,13 +38,20 @@ void embedding_forward(Exec& exec, Tensor out, Tensor tokens, Tensor table, Tens
                        int64_t position_offset) {
   Arguments args("embedding_forward");
   check_lookup(args, {"out", "table", "positions"}, out, table, positions, tokens, seq_len, position_offset);
-  dispatch(exec, args, [&] { cpu::embedding_forward(out, tokens, table, positions, seq_len, position_offset); });
+  dispatch(
+      exec, args, [&] { cpu::embedding_forward(out, tokens, table, positions, seq_len, position_offset); },
+      [&](Gpu& gpu) { cuda::embedding_forward(gpu, out, tokens, table, positions, seq_len, position_offset); });
 }
 
 void embedding_backward(Exec& exec, Tensor dtable, Tensor dpositions, Tensor dout, Tensor tokens, int64_t seq_len) {
   Arguments args("embedding_backward");
   check_lookup(args, {"dout", "dtable", "dpositions"}, dout, dtable, dpositions, tokens, seq_len, 0);
-  dispatch(exec, args, [&] { cpu::embedding_backward(dtable, dpositions, dout, tokens, seq_len); });
+  const Buffer workspace = exec.on_gpu() ? take_workspace(exec, "embedding_backward.workspace",
+                                                          cuda::embedding_backward_workspace(tokens, dtable))
+                                         : Buffer();
+  dispatch(
+      exec, args, [&] { cpu::embedding_backward(dtable, dpositions, dout, tokens, seq_len); },
+      [&](Gpu& gpu) { cuda::embedding_backward(gpu, dtable, dpositions, dout, tokens, seq_len, workspace.tensor()); });
 }
 
 }  // namespace llmz::ops

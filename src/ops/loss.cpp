@@ -1,6 +1,7 @@
 #include "llmz/ops/loss.h"
 
 #include "kernels/cpu/twins.h"
+#include "kernels/cuda/twins.h"
 #include "src/ops/dispatch.h"
 
 namespace llmz::ops {
@@ -13,7 +14,9 @@ void softmax_cross_entropy(Exec& exec, Tensor losses, Tensor logits, Tensor targ
   check.statistic("losses", losses, {logits.dim(0)});
   check.dtype("targets", targets, DType::i32);
   check.shape("targets", targets, {logits.dim(0)});
-  dispatch(exec, check, [&] { cpu::softmax_cross_entropy(losses, logits, targets, write_gradient, grad_scale); });
+  dispatch(
+      exec, check, [&] { cpu::softmax_cross_entropy(losses, logits, targets, write_gradient, grad_scale); },
+      [&](Gpu& gpu) { cuda::softmax_cross_entropy(gpu, losses, logits, targets, write_gradient, grad_scale); });
 }
 
 }  // namespace llmz::ops

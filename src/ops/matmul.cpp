@@ -1,9 +1,21 @@
 #include "llmz/ops/matmul.h"
 
 #include "kernels/cpu/twins.h"
+#include "kernels/cuda/twins.h"
 #include "src/ops/dispatch.h"
 
 namespace llmz::ops {
+
+namespace {
+
+Buffer take_matmul_workspace(Exec& exec, const MatmulArgs& args) {
+  constexpr const char* kName = "matmul.workspace";
+  if (exec.on_gpu()) return take_workspace(exec, kName, cuda::matmul_workspace(args));
+  const int64_t elements = cpu::matmul_workspace(args);
+  return elements > 0 ? take_workspace(exec, kName, {elements}, DType::f32) : Buffer();
+}
+
+}  // namespace
 
 void matmul(Exec& exec, const MatmulArgs& args) {
   const auto& [c, a, b, transpose_a, transpose_b, accumulate, alpha] = args;
@@ -21,10 +33,10 @@ void matmul(Exec& exec, const MatmulArgs& args) {
                 "c {} is its own operand", c.shape.str());
   exec.flops += 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
 
-  const int64_t elements = cpu::matmul_workspace(args);
-  Buffer workspace;
-  if (elements > 0) workspace = exec.memory.take("matmul.workspace", Category::workspace, {elements}, DType::f32);
-  dispatch(exec, check, [&] { cpu::matmul(args, workspace.tensor()); });
+  const Buffer workspace = take_matmul_workspace(exec, args);
+  dispatch(
+      exec, check, [&] { cpu::matmul(args, workspace.tensor()); },
+      [&](Gpu& gpu) { cuda::matmul(gpu, args, workspace.tensor()); });
 }
 
 void add_bias(Exec& exec, Tensor y, Tensor bias) {
@@ -32,7 +44,8 @@ void add_bias(Exec& exec, Tensor y, Tensor bias) {
   check.floats("y", y);
   check.rank("y", y, 2);
   check.floats("bias", bias, {y.dim(1)});
-  dispatch(exec, check, [&] { cpu::add_bias(y, bias); });
+  dispatch(
+      exec, check, [&] { cpu::add_bias(y, bias); }, [&](Gpu& gpu) { cuda::add_bias(gpu, y, bias); });
 }
 
 void bias_backward(Exec& exec, Tensor dbias, Tensor dy) {
@@ -40,7 +53,11 @@ void bias_backward(Exec& exec, Tensor dbias, Tensor dy) {
   check.floats("dy", dy);
   check.rank("dy", dy, 2);
   check.floats("dbias", dbias, {dy.dim(1)});
-  dispatch(exec, check, [&] { cpu::bias_backward(dbias, dy); });
+  const Buffer workspace =
+      exec.on_gpu() ? take_workspace(exec, "bias_backward.workspace", cuda::bias_backward_workspace(dy)) : Buffer();
+  dispatch(
+      exec, check, [&] { cpu::bias_backward(dbias, dy); },
+      [&](Gpu& gpu) { cuda::bias_backward(gpu, dbias, dy, workspace.tensor()); });
 }
 
 }  // namespace llmz::ops

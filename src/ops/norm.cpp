@@ -1,6 +1,7 @@
 #include "llmz/ops/norm.h"
 
 #include "kernels/cpu/twins.h"
+#include "kernels/cuda/twins.h"
 #include "src/ops/dispatch.h"
 
 namespace llmz::ops {
@@ -31,12 +32,21 @@ void check_backward(Arguments& args, const Tensor& dx, const Tensor& dgain, cons
   args.require(dx.dim(1) > 0, "dx {} has empty rows", dx.shape.str());
 }
 
+/// Partial sums of `outputs` gradients [H].
+Buffer take_backward_workspace(Exec& exec, const Arguments& args, const char* name, const Tensor& dx, int outputs) {
+  if (exec.on_gpu()) return take_workspace(exec, name, cuda::norm_backward_workspace(dx, outputs));
+  return take_workspace(exec, name, {cpu::norm_blocks(dx.dim(0)), outputs * dx.dim(1)},
+                        args.is_double() ? DType::f64 : DType::f32);
+}
+
 }  // namespace
 
 void rmsnorm_forward(Exec& exec, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, float eps) {
   Arguments args("rmsnorm_forward");
   check_forward(args, out, xhat, rstd, x, gain, eps);
-  dispatch(exec, args, [&] { cpu::rmsnorm_forward(out, xhat, rstd, x, gain, eps); });
+  dispatch(
+      exec, args, [&] { cpu::rmsnorm_forward(out, xhat, rstd, x, gain, eps); },
+      [&](Gpu& gpu) { cuda::rmsnorm_forward(gpu, out, xhat, rstd, x, gain, eps); });
 }
 
 void layernorm_forward(Exec& exec, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, Tensor bias,
@@ -44,7 +54,9 @@ void layernorm_forward(Exec& exec, Tensor out, Tensor xhat, Tensor rstd, Tensor 
   Arguments args("layernorm_forward");
   check_forward(args, out, xhat, rstd, x, gain, eps);
   args.floats("bias", bias, {x.dim(1)});
-  dispatch(exec, args, [&] { cpu::layernorm_forward(out, xhat, rstd, x, gain, bias, eps); });
+  dispatch(
+      exec, args, [&] { cpu::layernorm_forward(out, xhat, rstd, x, gain, bias, eps); },
+      [&](Gpu& gpu) { cuda::layernorm_forward(gpu, out, xhat, rstd, x, gain, bias, eps); });
 }
 
 void norm_apply_gain(Exec& exec, Tensor out, Tensor xhat, Tensor gain, Tensor bias) {
@@ -54,7 +66,9 @@ void norm_apply_gain(Exec& exec, Tensor out, Tensor xhat, Tensor gain, Tensor bi
   args.floats("out", out, xhat.shape);
   args.floats("gain", gain, {xhat.dim(1)});
   if (bias.present()) args.floats("bias", bias, {xhat.dim(1)});
-  dispatch(exec, args, [&] { cpu::norm_apply_gain(out, xhat, gain, bias); });
+  dispatch(
+      exec, args, [&] { cpu::norm_apply_gain(out, xhat, gain, bias); },
+      [&](Gpu& gpu) { cuda::norm_apply_gain(gpu, out, xhat, gain, bias); });
 }
 
 void rmsnorm_backward(Exec& exec, Tensor dx, Tensor dgain, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain,
@@ -62,10 +76,10 @@ void rmsnorm_backward(Exec& exec, Tensor dx, Tensor dgain, Tensor dy, Tensor xha
   Arguments args("rmsnorm_backward");
   check_backward(args, dx, dgain, dy, xhat, rstd, gain);
   if (row_sums.present()) args.statistic("row_sums", row_sums, {dx.dim(0)});
-  const Buffer workspace =
-      exec.memory.take("rmsnorm_backward.workspace", Category::workspace, {cpu::norm_blocks(dx.dim(0)), dx.dim(1)},
-                       args.is_double() ? DType::f64 : DType::f32);
-  dispatch(exec, args, [&] { cpu::rmsnorm_backward(dx, dgain, dy, xhat, rstd, gain, row_sums, workspace.tensor()); });
+  const Buffer workspace = take_backward_workspace(exec, args, "rmsnorm_backward.workspace", dx, 1);
+  dispatch(
+      exec, args, [&] { cpu::rmsnorm_backward(dx, dgain, dy, xhat, rstd, gain, row_sums, workspace.tensor()); },
+      [&](Gpu& gpu) { cuda::rmsnorm_backward(gpu, dx, dgain, dy, xhat, rstd, gain, row_sums, workspace.tensor()); });
 }
 
 void layernorm_backward(Exec& exec, Tensor dx, Tensor dgain, Tensor dbias, Tensor dy, Tensor xhat, Tensor rstd,
@@ -74,11 +88,13 @@ void layernorm_backward(Exec& exec, Tensor dx, Tensor dgain, Tensor dbias, Tenso
   check_backward(args, dx, dgain, dy, xhat, rstd, gain);
   if (row_sums.present()) args.statistic("row_sums", row_sums, {dx.dim(0)});
   args.floats("dbias", dbias, {dx.dim(1)});
-  const Buffer workspace =
-      exec.memory.take("layernorm_backward.workspace", Category::workspace,
-                       {cpu::norm_blocks(dx.dim(0)), 2 * dx.dim(1)}, args.is_double() ? DType::f64 : DType::f32);
-  dispatch(exec, args,
-           [&] { cpu::layernorm_backward(dx, dgain, dbias, dy, xhat, rstd, gain, row_sums, workspace.tensor()); });
+  const Buffer workspace = take_backward_workspace(exec, args, "layernorm_backward.workspace", dx, 2);
+  dispatch(
+      exec, args,
+      [&] { cpu::layernorm_backward(dx, dgain, dbias, dy, xhat, rstd, gain, row_sums, workspace.tensor()); },
+      [&](Gpu& gpu) {
+        cuda::layernorm_backward(gpu, dx, dgain, dbias, dy, xhat, rstd, gain, row_sums, workspace.tensor());
+      });
 }
 
 }  // namespace llmz::ops

@@ -1,6 +1,7 @@
 #include "llmz/ops/optimizer.h"
 
 #include "kernels/cpu/twins.h"
+#include "kernels/cuda/twins.h"
 #include "src/ops/dispatch.h"
 #include "src/ops/low_rank.h"
 
@@ -24,7 +25,8 @@ void low_rank_adamw(Exec& exec, const Arguments& args, const AdamWArgs& a) {
     part.v = rows_of(a.v);
     part.grad = tile;
     part.low = {};
-    dispatch(exec, args, [&] { cpu::adamw(part); });
+    dispatch(
+        exec, args, [&] { cpu::adamw(part); }, [&](Gpu& gpu) { cuda::adamw(gpu, part); });
   });
 }
 
@@ -48,16 +50,20 @@ void adamw(Exec& exec, const AdamWArgs& a) {
   args.require(a.beta1 >= 0 && a.beta1 < 1 && a.beta2 >= 0 && a.beta2 < 1, "betas {} and {} must lie in [0, 1)",
                a.beta1, a.beta2);
   if (a.low.present()) return low_rank_adamw(exec, args, a);
-  dispatch(exec, args, [&] { cpu::adamw(a); });
+  dispatch(
+      exec, args, [&] { cpu::adamw(a); }, [&](Gpu& gpu) { cuda::adamw(gpu, a); });
 }
 
 void sum_of_squares(Exec& exec, Tensor total, Tensor x) {
   Arguments args("sum_of_squares");
   args.floats("x", x);
   args.statistic("total", total, {1});
-  const Buffer workspace =
-      exec.memory.take("sum_of_squares.workspace", Category::workspace, {cpu::sum_pieces(x)}, DType::f64);
-  dispatch(exec, args, [&] { cpu::sum_of_squares(total, x, workspace.tensor()); });
+  constexpr const char* kName = "sum_of_squares.workspace";
+  const Buffer workspace = exec.on_gpu() ? take_workspace(exec, kName, cuda::sum_of_squares_workspace(x))
+                                         : take_workspace(exec, kName, {cpu::sum_pieces(x)}, DType::f64);
+  dispatch(
+      exec, args, [&] { cpu::sum_of_squares(total, x, workspace.tensor()); },
+      [&](Gpu& gpu) { cuda::sum_of_squares(gpu, total, x, workspace.tensor()); });
 }
 
 void clip_coefficient(Exec& exec, Tensor norm, Tensor scale, Tensor total, float max_norm) {
@@ -66,7 +72,9 @@ void clip_coefficient(Exec& exec, Tensor norm, Tensor scale, Tensor total, float
   check_scalar(args, "scale", scale);
   args.statistic("total", total, {1});
   args.require(max_norm >= 0, "max_norm is {}, it cannot be negative", max_norm);
-  dispatch(exec, args, [&] { cpu::clip_coefficient(norm, scale, total, max_norm); });
+  dispatch(
+      exec, args, [&] { cpu::clip_coefficient(norm, scale, total, max_norm); },
+      [&](Gpu& gpu) { cuda::clip_coefficient(gpu, norm, scale, total, max_norm); });
 }
 
 }  // namespace llmz::ops

@@ -1,4 +1,5 @@
 #include "kernels/cpu/twins.h"
+#include "kernels/cuda/twins.h"
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/optimizer.h"
 #include "src/ops/dispatch.h"
@@ -50,14 +51,22 @@ void factored_adamw(Exec& exec, const FactoredAdamWArgs& a) {
   Arguments args("factored_adamw");
   check_factored(args, a);
   // Squares by block of rows and column.
-  const Buffer sums = exec.memory.take("factored_adamw.sums", Category::workspace,
-                                       {cpu::factored_blocks(a.weight.dim(0)), a.weight.dim(1)}, DType::f64);
+  constexpr const char* kName = "factored_adamw.sums";
+  const Buffer sums =
+      exec.on_gpu() ? take_workspace(exec, kName, cuda::factored_sums_workspace(a.weight))
+                    : take_workspace(exec, kName, {cpu::factored_blocks(a.weight.dim(0)), a.weight.dim(1)}, DType::f64);
   for_gradient_tiles(exec, a.grad, a.low, [&](int64_t first, const Tensor& tile) {
-    dispatch(exec, args, [&] { cpu::factored_statistics(a, first, tile, sums.tensor()); });
+    dispatch(
+        exec, args, [&] { cpu::factored_statistics(a, first, tile, sums.tensor()); },
+        [&](Gpu& gpu) { cuda::factored_statistics(gpu, a, first, tile, sums.tensor()); });
   });
-  dispatch(exec, args, [&] { cpu::factored_moments(a, sums.tensor()); });
+  dispatch(
+      exec, args, [&] { cpu::factored_moments(a, sums.tensor()); },
+      [&](Gpu& gpu) { cuda::factored_moments(gpu, a, sums.tensor()); });
   for_gradient_tiles(exec, a.grad, a.low, [&](int64_t first, const Tensor& tile) {
-    dispatch(exec, args, [&] { cpu::factored_update(a, first, tile); });
+    dispatch(
+        exec, args, [&] { cpu::factored_update(a, first, tile); },
+        [&](Gpu& gpu) { cuda::factored_update(gpu, a, first, tile); });
   });
 }
 

@@ -1,4 +1,5 @@
 #include "kernels/cpu/twins.h"
+#include "kernels/cuda/twins.h"
 #include "llmz/ops/optimizer.h"
 #include "src/ops/dispatch.h"
 #include "src/ops/low_rank.h"
@@ -25,7 +26,9 @@ void projected_adam(Exec& exec, const ProjectedAdamArgs& a) {
   args.require(a.step >= 1, "step is {}, steps count from 1", a.step);
   const DType dtype = args.is_double() ? DType::f64 : DType::f32;
   const Buffer direction = exec.memory.take("projected_adam.direction", Category::workspace, a.low.factor.shape, dtype);
-  dispatch(exec, args, [&] { cpu::adam_direction(a, direction.tensor()); });
+  dispatch(
+      exec, args, [&] { cpu::adam_direction(a, direction.tensor()); },
+      [&](Gpu& gpu) { cuda::adam_direction(gpu, a, direction.tensor()); });
   Sketching(exec, *a.low.projector, dtype, a.weight.dim(0))
       .expand(a.weight, direction.tensor(), -static_cast<double>(a.lr) * static_cast<double>(a.alpha),
               /*accumulate=*/true);

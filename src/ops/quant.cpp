@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "kernels/cpu/twins.h"
+#include "kernels/cuda/twins.h"
 #include "src/ops/dispatch.h"
 
 namespace llmz::ops {
@@ -30,9 +31,10 @@ void check_tensors(Arguments& args, const Tensor& x, const Tensor& codes, const 
   args.shape("scales", scales, {x.dim(0), format.groups(x.dim(1))});
 }
 
-/// For the rotation's signs, which all rows share.
+/// For the rotation's signs, which all rows share; a GPU makes them where it needs them.
 Buffer take_signs(Exec& exec, const char* name, const QuantFormat& format, int64_t width) {
-  return format.rotate == 0 ? Buffer() : exec.memory.take(name, Category::workspace, {width}, DType::f32);
+  return format.rotate == 0 || exec.on_gpu() ? Buffer()
+                                             : exec.memory.take(name, Category::workspace, {width}, DType::f32);
 }
 
 }  // namespace
@@ -43,7 +45,9 @@ void quantize(Exec& exec, Tensor codes, Tensor scales, Tensor x, const QuantForm
   check_format(args, format);
   check_tensors(args, x, codes, scales, format);
   const Buffer workspace = take_signs(exec, "quantize.signs", format, x.dim(1));
-  dispatch(exec, args, [&] { cpu::quantize(codes, scales, x, format, signs, rounding, workspace.tensor()); });
+  dispatch(
+      exec, args, [&] { cpu::quantize(codes, scales, x, format, signs, rounding, workspace.tensor()); },
+      [&](Gpu& gpu) { cuda::quantize(gpu, codes, scales, x, format, signs, rounding); });
 }
 
 void dequantize(Exec& exec, Tensor x, Tensor codes, Tensor scales, const QuantFormat& format,
@@ -52,7 +56,9 @@ void dequantize(Exec& exec, Tensor x, Tensor codes, Tensor scales, const QuantFo
   check_format(args, format);
   check_tensors(args, x, codes, scales, format);
   const Buffer workspace = take_signs(exec, "dequantize.signs", format, x.dim(1));
-  dispatch(exec, args, [&] { cpu::dequantize(x, codes, scales, format, signs, workspace.tensor()); });
+  dispatch(
+      exec, args, [&] { cpu::dequantize(x, codes, scales, format, signs, workspace.tensor()); },
+      [&](Gpu& gpu) { cuda::dequantize(gpu, x, codes, scales, format, signs); });
 }
 
 }  // namespace llmz::ops

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/cpu/projector.h"
+#include "kernels/cuda/twins.h"
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/matmul.h"
 #include "src/ops/dispatch.h"
@@ -14,12 +15,16 @@ Sketching::Sketching(Exec& exec, const Projector& p, DType dtype, int64_t rows) 
   if (p.random == Projector::Random::gaussian) {
     matrix_ = exec.memory.take("projector.gaussian", Category::workspace, {p.width, p.random_rank}, dtype);
     args.floats("R", matrix_.tensor());
-    dispatch(exec, args, [&] { cpu::gaussian_matrix(matrix_.tensor(), p); });
+    dispatch(
+        exec, args, [&] { cpu::gaussian_matrix(matrix_.tensor(), p); },
+        [&](Gpu& gpu) { cuda::gaussian_matrix(gpu, matrix_.tensor(), p); });
   } else if (p.random == Projector::Random::sign) {
     index_ = exec.memory.take("projector.index", Category::workspace, {2, p.width}, DType::i32);
     signs_ = exec.memory.take("projector.signs", Category::workspace, {2, p.width}, dtype);
     args.floats("signs", signs_.tensor());
-    dispatch(exec, args, [&] { cpu::sign_tables(index_.tensor(), signs_.tensor(), p); });
+    dispatch(
+        exec, args, [&] { cpu::sign_tables(index_.tensor(), signs_.tensor(), p); },
+        [&](Gpu& gpu) { cuda::sign_tables(gpu, index_.tensor(), signs_.tensor(), p); });
   }
   if (!deflates()) return;
   overlap_ = exec.memory.take("projector.overlap", Category::workspace, {p.principal_rank, p.random_rank}, dtype);
@@ -41,7 +46,9 @@ void Sketching::project_random(Tensor z, Tensor x) const {
   args.floats("z", z);
   args.floats("x", x);
   exec_.flops += 2.0 * static_cast<double>(x.numel());
-  dispatch(exec_, args, [&] { cpu::sign_project(z, x, index_.tensor(), signs_.tensor()); });
+  dispatch(
+      exec_, args, [&] { cpu::sign_project(z, x, index_.tensor(), signs_.tensor()); },
+      [&](Gpu& gpu) { cuda::sign_project(gpu, z, x, index_.tensor(), signs_.tensor()); });
 }
 
 void Sketching::expand_random(Tensor out, Tensor z, double alpha, bool accumulate) const {
@@ -61,7 +68,9 @@ void Sketching::expand_random(Tensor out, Tensor z, double alpha, bool accumulat
   args.floats("out", out);
   args.floats("z", z);
   exec_.flops += 2.0 * static_cast<double>(out.numel());
-  dispatch(exec_, args, [&] { cpu::sign_expand(out, z, index_.tensor(), signs_.tensor(), alpha, accumulate); });
+  dispatch(
+      exec_, args, [&] { cpu::sign_expand(out, z, index_.tensor(), signs_.tensor(), alpha, accumulate); },
+      [&](Gpu& gpu) { cuda::sign_expand(gpu, out, z, index_.tensor(), signs_.tensor(), alpha, accumulate); });
 }
 
 /// With R not orthogonal to Q₁: (x − xQ₁Q₁ᵀ)R = xR − (xQ₁)(Q₁ᵀR).
@@ -103,7 +112,9 @@ void Sketching::gram_weights(Tensor weights, Tensor scale) const {
     args.floats("weights", weights);
     if (p_.principal_rank > 0) fill(exec_, weights, 1.0);
     const Tensor random = weights.slice(0, p_.principal_rank, p_.random_rank);
-    return dispatch(exec_, args, [&] { cpu::sign_weights(random, scale, index_.tensor()); });
+    return dispatch(
+        exec_, args, [&] { cpu::sign_weights(random, scale, index_.tensor()); },
+        [&](Gpu& gpu) { cuda::sign_weights(gpu, random, scale, index_.tensor()); });
   }
   fill(exec_, weights, 1.0);
   if (p_.random == Projector::Random::basis) {

@@ -95,6 +95,8 @@ class HostTensor {
     }
     return bytes_.empty() || bytes_.back() == kPattern;
   }
+  /// All bytes, gaps and the pattern behind the last row included.
+  std::vector<std::byte>& storage() { return bytes_; }
   /// Gaps included.
   bool same_bits(const HostTensor& other) const { return bytes_ == other.bytes_; }
 

@@ -17,6 +17,8 @@ struct Exec {
   explicit Exec(Memory& m) : memory(m) {}
   /// True while planning: ops check their arguments and return.
   bool dry() const { return memory.recording(); }
+  /// Whether the run is, or will be, on a GPU.
+  bool on_gpu() const { return memory.target() == DeviceType::cuda; }
 };
 
 }  // namespace llmz

@@ -3,10 +3,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "llmz/core/gpu.h"
 #include "llmz/core/tensor.h"
 
 namespace llmz {
@@ -95,16 +97,21 @@ class Buffer {
 /// longer than it was while recording, since its bytes may already be another's.
 class Memory {
  public:
-  /// Records.
-  Memory();
-  /// Allocates `plan.arena_bytes` (zero-filled) and replays. Throws Error when the machine has not enough.
-  explicit Memory(MemoryPlan plan);
+  /// Records what a run on a device of type `target` needs; such a device need not be there.
+  explicit Memory(DeviceType target = DeviceType::cpu);
+  /// Allocates `plan.arena_bytes` (zero-filled) on `device` and replays. Throws Error when there is not enough.
+  explicit Memory(MemoryPlan plan, Device device = {});
   ~Memory();
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
 
   bool recording() const { return recording_; }
-  Device device() const { return recording_ ? Device{DeviceType::meta, 0} : Device{}; }
+  /// Where the tensors are that it hands out: nowhere while recording.
+  Device device() const { return recording_ ? Device{DeviceType::meta, 0} : device_; }
+  /// Where the run takes place, also while recording: ops ask it for what workspace they need.
+  DeviceType target() const { return device_.type; }
+  /// The GPU of a live arena on one; null otherwise.
+  Gpu* gpu() const { return gpu_.get(); }
   const MemoryPlan& plan() const { return plan_; }
 
   /// A buffer for the whole run. Zero-filled at the start.
@@ -133,6 +140,8 @@ class Memory {
   Tensor view(const PlannedBuffer& planned, Shape shape, DType dtype) const;
 
   bool recording_ = true;
+  Device device_;
+  std::unique_ptr<Gpu> gpu_;
   MemoryPlan plan_;
   PlannedProgram* program_ = nullptr;
   std::vector<Slot> slots_;

@@ -6,7 +6,9 @@
 #include <string>
 
 #include "llmz/core/dtype.h"
+#ifndef __CUDACC__  // nvcc does not take fmt, and device code throws nothing
 #include "llmz/core/error.h"
+#endif
 
 namespace llmz {
 

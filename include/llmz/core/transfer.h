@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "llmz/core/memory.h"
+
+namespace llmz {
+
+/// Elements of a contiguous tensor to host memory and back; T is the tensor's own type. On a GPU `copy_to_host` waits
+/// for all work given before.
+template <class T>
+void copy_to_host(Memory& memory, std::span<T> to, const Tensor& from) {
+  check(from.contiguous() && static_cast<int64_t>(to.size()) == from.numel(), "{} elements do not hold {}", to.size(),
+        from.shape.str());
+  if (memory.gpu() != nullptr) {
+    memory.gpu()->copy_to_host(to.data(), from.as<T>(), from.bytes());
+  } else {
+    std::memcpy(to.data(), from.as<T>(), from.bytes());
+  }
+}
+
+template <class T>
+void copy_to_device(Memory& memory, const Tensor& to, std::span<const T> from) {
+  check(to.contiguous() && static_cast<int64_t>(from.size()) == to.numel(), "{} elements do not fill {}", from.size(),
+        to.shape.str());
+  if (memory.gpu() != nullptr) {
+    memory.gpu()->copy_to_device(to.as<T>(), from.data(), to.bytes());
+  } else {
+    std::memcpy(to.as<T>(), from.data(), to.bytes());
+  }
+}
+
+/// A contiguous tensor's elements on the host.
+template <class T>
+std::vector<T> host_copy(Memory& memory, const Tensor& from) {
+  std::vector<T> values(static_cast<size_t>(from.numel()));
+  copy_to_host<T>(memory, values, from);
+  return values;
+}
+
+/// The one element of a scalar tensor.
+template <class T>
+T host_scalar(Memory& memory, const Tensor& from) {
+  return host_copy<T>(memory, from).at(0);
+}
+
+}  // namespace llmz

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <cstdint>
+
+namespace llmz::cuda {
+
+/// What NVIDIA advises for cuBLASLt on Hopper; more does not make it faster.
+constexpr int64_t kBlasWorkspaceBytes = int64_t{32} << 20;
+/// Blocks of a reduction over rows or elements: the same on every GPU, so that its order of additions is too.
+constexpr int64_t kReduceBlocks = 512;
+/// Rows of the gradient whose squares one block adds up by column (factored second moment).
+constexpr int64_t kFactoredRows = 64;
+
+}  // namespace llmz::cuda

@@ -1,0 +1,39 @@
+#pragma once
+
+// How much workspace the CUDA twins take, by shape alone: known in every build, so that a GPU run can be planned where
+// there is no GPU.
+
+#include "llmz/core/tensor.h"
+#include "llmz/ops/matmul.h"
+#include "llmz/ops/optimizer.h"
+#include "llmz/ops/quant.h"
+
+namespace llmz::cuda {
+
+using ops::AdamWArgs;
+using ops::FactoredAdamWArgs;
+using ops::MatmulArgs;
+using ops::ProjectedAdamArgs;
+using ops::QuantFormat;
+
+/// A buffer of this shape and type; without dimensions for none.
+struct WorkspaceShape {
+  Shape shape = {};
+  DType dtype = DType::f32;
+};
+
+WorkspaceShape matmul_workspace(const MatmulArgs& args);
+WorkspaceShape bias_backward_workspace(const Tensor& dy);
+/// `outputs`: 1 (dgain) or 2 (dgain, dbias).
+WorkspaceShape norm_backward_workspace(const Tensor& dx, int outputs);
+WorkspaceShape attention_forward_workspace(const Tensor& q, const Tensor& k);
+/// `with_out`: the forward's output is there.
+WorkspaceShape attention_backward_workspace(const Tensor& q, const Tensor& k, bool with_out);
+WorkspaceShape embedding_backward_workspace(const Tensor& tokens, const Tensor& dtable);
+WorkspaceShape difference_norms_workspace(const Tensor& a);
+WorkspaceShape sum_of_squares_workspace(const Tensor& x);
+WorkspaceShape factored_sums_workspace(const Tensor& weight);
+WorkspaceShape orthonormalize_workspace(const Tensor& basis, const Tensor& against);
+WorkspaceShape eigenvectors_workspace(const Tensor& gram);
+
+}  // namespace llmz::cuda
