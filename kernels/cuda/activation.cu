@@ -8,8 +8,6 @@
 namespace llmz::cuda {
 namespace {
 
-constexpr unsigned kMostBlocks = 1u << 20;
-
 __device__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 struct GeluTerms {
@@ -99,7 +97,6 @@ __global__ void gelu_backward_kernel(Operand dx, Operand dout, Operand x, float*
   }
 }
 
-unsigned grid(int64_t rows) { return static_cast<unsigned>(rows < kMostBlocks ? rows : kMostBlocks); }
 float* sums_of(const Tensor& t) { return t.present() ? t.as<float>() : nullptr; }
 
 }  // namespace
@@ -107,14 +104,14 @@ float* sums_of(const Tensor& t) { return t.present() ? t.as<float>() : nullptr; 
 void swiglu_forward(Gpu& gpu, Tensor out, Tensor gate, Tensor up) {
   const int64_t rows = row_count(out), width = row_width(out);
   const bool fours = all_by_fours(out, gate, up);
-  launch(gpu, "swiglu_forward", fours ? swiglu_forward_kernel<4> : swiglu_forward_kernel<1>, grid(rows),
+  launch(gpu, "swiglu_forward", fours ? swiglu_forward_kernel<4> : swiglu_forward_kernel<1>, row_blocks(rows),
          threads_for_row(width, fours ? 4 : 1), 0, operand(out), operand(gate), operand(up), rows, width);
 }
 
 void swiglu_backward(Gpu& gpu, Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up, Tensor row_sums) {
   const int64_t rows = row_count(dout), width = row_width(dout);
   const bool fours = all_by_fours(dgate, dup, dout, gate, up);
-  launch(gpu, "swiglu_backward", fours ? swiglu_backward_kernel<4> : swiglu_backward_kernel<1>, grid(rows),
+  launch(gpu, "swiglu_backward", fours ? swiglu_backward_kernel<4> : swiglu_backward_kernel<1>, row_blocks(rows),
          threads_for_row(width, fours ? 4 : 1), 0, operand(dgate), operand(dup), operand(dout), operand(gate),
          operand(up), sums_of(row_sums), rows, width);
 }
@@ -122,14 +119,14 @@ void swiglu_backward(Gpu& gpu, Tensor dgate, Tensor dup, Tensor dout, Tensor gat
 void gelu_forward(Gpu& gpu, Tensor out, Tensor x) {
   const int64_t rows = row_count(x), width = row_width(x);
   const bool fours = all_by_fours(out, x);
-  launch(gpu, "gelu_forward", fours ? gelu_forward_kernel<4> : gelu_forward_kernel<1>, grid(rows),
+  launch(gpu, "gelu_forward", fours ? gelu_forward_kernel<4> : gelu_forward_kernel<1>, row_blocks(rows),
          threads_for_row(width, fours ? 4 : 1), 0, operand(out), operand(x), rows, width);
 }
 
 void gelu_backward(Gpu& gpu, Tensor dx, Tensor dout, Tensor x, Tensor row_sums) {
   const int64_t rows = row_count(x), width = row_width(x);
   const bool fours = all_by_fours(dx, dout, x);
-  launch(gpu, "gelu_backward", fours ? gelu_backward_kernel<4> : gelu_backward_kernel<1>, grid(rows),
+  launch(gpu, "gelu_backward", fours ? gelu_backward_kernel<4> : gelu_backward_kernel<1>, row_blocks(rows),
          threads_for_row(width, fours ? 4 : 1), 0, operand(dx), operand(dout), operand(x), sums_of(row_sums), rows,
          width);
 }

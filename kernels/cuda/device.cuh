@@ -55,6 +55,9 @@ struct Operand {
         const uint2 w = *reinterpret_cast<const uint2*>(p);
         x[0] = __uint_as_float(w.x << 16), x[1] = __uint_as_float(w.x & 0xffff0000u);
         x[2] = __uint_as_float(w.y << 16), x[3] = __uint_as_float(w.y & 0xffff0000u);
+      } else if constexpr (N == 2) {
+        const uint32_t w = *reinterpret_cast<const uint32_t*>(p);
+        x[0] = __uint_as_float(w << 16), x[1] = __uint_as_float(w & 0xffff0000u);
       } else {
 #pragma unroll
         for (int k = 0; k < N; ++k) x[k] = bf16_to_float(p[k]);
@@ -64,6 +67,9 @@ struct Operand {
       if constexpr (N == 4) {
         const float4 w = *reinterpret_cast<const float4*>(p);
         x[0] = w.x, x[1] = w.y, x[2] = w.z, x[3] = w.w;
+      } else if constexpr (N == 2) {
+        const float2 w = *reinterpret_cast<const float2*>(p);
+        x[0] = w.x, x[1] = w.y;
       } else {
 #pragma unroll
         for (int k = 0; k < N; ++k) x[k] = p[k];
@@ -81,6 +87,8 @@ struct Operand {
         w.x = float_to_bf16(x[0]) | static_cast<uint32_t>(float_to_bf16(x[1])) << 16;
         w.y = float_to_bf16(x[2]) | static_cast<uint32_t>(float_to_bf16(x[3])) << 16;
         *reinterpret_cast<uint2*>(p) = w;
+      } else if constexpr (N == 2) {
+        *reinterpret_cast<uint32_t*>(p) = float_to_bf16(x[0]) | static_cast<uint32_t>(float_to_bf16(x[1])) << 16;
       } else {
 #pragma unroll
         for (int k = 0; k < N; ++k) p[k] = float_to_bf16(x[k]);
@@ -89,6 +97,8 @@ struct Operand {
       auto* p = static_cast<float*>(data) + i;
       if constexpr (N == 4) {
         *reinterpret_cast<float4*>(p) = make_float4(x[0], x[1], x[2], x[3]);
+      } else if constexpr (N == 2) {
+        *reinterpret_cast<float2*>(p) = make_float2(x[0], x[1]);
       } else {
 #pragma unroll
         for (int k = 0; k < N; ++k) p[k] = x[k];
@@ -130,20 +140,24 @@ inline Operand operand(const Tensor& t) {
   return o;
 }
 
-/// Whether rows can be read four elements at a time.
-inline bool by_fours(const Tensor& t) {
+/// Whether rows can be read `n` elements at a time.
+inline bool by(int n, const Tensor& t) {
   if (!t.present()) return true;
-  bool fits = t.dim(t.rank() - 1) % 4 == 0 && reinterpret_cast<uintptr_t>(t.data) % (4 * dtype_bytes(t.dtype)) == 0;
-  for (int i = 0; i < t.rank() - 1; ++i) fits = fits && t.stride(i) % 4 == 0;
+  bool fits = t.dim(t.rank() - 1) % n == 0 && reinterpret_cast<uintptr_t>(t.data) % (n * dtype_bytes(t.dtype)) == 0;
+  for (int i = 0; i < t.rank() - 1; ++i) fits = fits && t.stride(i) % n == 0;
   return fits;
 }
 template <class... Tensors>
 bool all_by_fours(const Tensors&... tensors) {
-  return (by_fours(tensors) && ...);
+  return (by(4, tensors) && ...);
 }
 
 /// Rows over all but the last dimension, and their width.
-inline int64_t row_count(const Tensor& t) { return t.numel() / t.dim(t.rank() - 1); }
+inline int64_t row_count(const Tensor& t) {
+  int64_t rows = 1;
+  for (int i = 0; i + 1 < t.rank(); ++i) rows *= t.dim(i);
+  return rows;
+}
 inline int64_t row_width(const Tensor& t) { return t.dim(t.rank() - 1); }
 
 __device__ inline float warp_sum(float x) {
@@ -184,6 +198,50 @@ __device__ inline float block_max(float x) {
   __syncthreads();
   x = lane < warps ? parts[lane] : -INFINITY;
   return warp_max(x);
+}
+
+/// How an elementwise kernel walks tensors of one shape: as one long row where all are contiguous, else row by row.
+struct Walk {
+  int64_t rows, width;
+
+  /// Calls f(row, column) for packs of N elements, a grid's stride at a time.
+  template <int N, class F>
+  __device__ void each(F&& f) const {
+    const int64_t packs = width / N, all = rows * packs, step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+    for (int64_t p = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; p < all; p += step) {
+      const int64_t row = rows == 1 ? 0 : p / packs;
+      f(row, (p - row * packs) * N);
+    }
+  }
+  /// Blocks of `threads` threads that give every thread a pack, up to `most`.
+  unsigned blocks(int n, int threads, int64_t most) const {
+    const int64_t wanted = (rows * (width / n) + threads - 1) / threads;
+    return static_cast<unsigned>(wanted < most ? wanted : most);
+  }
+};
+template <class... Tensors>
+Walk walk(const Tensor& first, const Tensors&... others) {
+  const bool flat = first.contiguous() && (others.contiguous() && ...);
+  return flat ? Walk{1, first.numel()} : Walk{row_count(first), row_width(first)};
+}
+/// Whether `walk` can take fours: flat tensors need only their addresses aligned and a fitting number of elements.
+template <class... Tensors>
+bool walk_by_fours(const Tensor& first, const Tensors&... others) {
+  const auto flat_by_fours = [](const Tensor& t) {
+    return t.numel() % 4 == 0 && reinterpret_cast<uintptr_t>(t.data) % (4 * dtype_bytes(t.dtype)) == 0;
+  };
+  if (walk(first, others...).rows == 1 && first.contiguous() && (others.contiguous() && ...)) {
+    return flat_by_fours(first) && (flat_by_fours(others) && ...);
+  }
+  return all_by_fours(first, others...);
+}
+
+constexpr int kThreads = 256;                // of an elementwise kernel's block
+constexpr int64_t kMostBlocks = 1 << 14;     // of its grid
+constexpr int64_t kMostRowBlocks = 1 << 20;  // of a kernel with a block for each row
+
+inline unsigned row_blocks(int64_t rows) {
+  return static_cast<unsigned>(rows < kMostRowBlocks ? rows : kMostRowBlocks);
 }
 
 /// Threads for a block that works on rows of `width` elements, `each` at a time.

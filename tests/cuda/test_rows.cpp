@@ -1,5 +1,8 @@
 #include "cuda/twins.h"
 #include "llmz/ops/activation.h"
+#include "llmz/ops/attention.h"
+#include "llmz/ops/loss.h"
+#include "llmz/ops/norm.h"
 
 // Ops that work row by row: every twin against its CPU twin, at widths that are and are not multiples of four, with
 // gaps between rows, in both types.
@@ -51,6 +54,87 @@ TEST_CASE("activation: CUDA twins agree with the CPU's") {
     compare_twins({&dgate, &dout, &x, &sums}, tolerance(c.type),
                   [](Exec& e, const Tensors& t) { ops::gelu_backward(e, t[0], t[1], t[2], t[3]); });
   });
+}
+
+TEST_CASE("norms: CUDA twins agree with the CPU's") {
+  for_cases([](const Case& c) {
+    const int64_t width = c.shape[1];
+    const DType other = c.seed % 2 == 0 ? DType::f32 : c.type;  // gradients of gains are often wider than the rest
+    HostTensor x = c.random(2), gain = HostTensor::random(c.type, {width}, c.seed), out = c.zeros(), xhat = c.zeros();
+    HostTensor bias = HostTensor::random(c.type, {width}, c.seed + 1), rstd = c.row_numbers();
+    compare_twins({&out, &xhat, &rstd, &x, &gain}, tolerance(c.type),
+                  [](Exec& e, const Tensors& t) { ops::rmsnorm_forward(e, t[0], t[1], t[2], t[3], t[4], 1e-6f); });
+    compare_twins({&out, &rstd, &x, &gain}, tolerance(c.type),
+                  [](Exec& e, const Tensors& t) { ops::rmsnorm_forward(e, t[0], {}, t[1], t[2], t[3], 1e-6f); });
+    HostTensor again = c.zeros();
+    compare_twins({&again, &xhat, &gain}, tolerance(c.type),
+                  [](Exec& e, const Tensors& t) { ops::norm_apply_gain(e, t[0], t[1], t[2], {}); });
+    compare_twins({&again, &xhat, &gain, &bias}, tolerance(c.type),
+                  [](Exec& e, const Tensors& t) { ops::norm_apply_gain(e, t[0], t[1], t[2], t[3]); });
+    HostTensor dx = c.random(), dy = c.random(), dgain = HostTensor::random(other, {width}, c.seed + 2),
+               sums = c.row_numbers();
+    HostTensor dbias = HostTensor::random(other, {width}, c.seed + 3);
+    for (int64_t i = 0; i < sums.size(); ++i) sums.set(i, 0.1 * static_cast<double>(i + 1));
+    compare_twins({&dx, &dgain, &dy, &xhat, &rstd, &gain}, tolerance(c.type),
+                  [](Exec& e, const Tensors& t) { ops::rmsnorm_backward(e, t[0], t[1], t[2], t[3], t[4], t[5]); });
+    compare_twins({&dx, &dgain, &dy, &xhat, &rstd, &gain, &sums}, tolerance(c.type), [](Exec& e, const Tensors& t) {
+      ops::rmsnorm_backward(e, t[0], t[1], t[2], t[3], t[4], t[5], t[6]);
+    });
+    // A width of one has variance zero: x̂ is rounding noise over √eps, on any device.
+    if (width == 1) return;
+    compare_twins({&out, &xhat, &rstd, &x, &gain, &bias}, tolerance(c.type), [](Exec& e, const Tensors& t) {
+      ops::layernorm_forward(e, t[0], t[1], t[2], t[3], t[4], t[5], 1e-5f);
+    });
+    for (bool known : {false, true}) {
+      compare_twins({&dx, &dgain, &dbias, &dy, &xhat, &rstd, &gain, &sums}, tolerance(c.type),
+                    [&](Exec& e, const Tensors& t) {
+                      ops::layernorm_backward(e, t[0], t[1], t[2], t[3], t[4], t[5], t[6], known ? t[7] : Tensor());
+                    });
+    }
+  });
+}
+
+TEST_CASE("norms: x̂·gain again has the forward's bits on the GPU") {
+  for_cases([](const Case& c) {
+    HostTensor x = c.random(2), gain = HostTensor::random(c.type, {c.shape[1]}, c.seed), out = c.zeros();
+    HostTensor xhat = c.zeros(), rstd = c.row_numbers(), again = c.zeros();
+    run_on_gpu({&out, &xhat, &rstd, &x, &gain, &again}, [](Exec& e, const Tensors& t) {
+      ops::rmsnorm_forward(e, t[0], t[1], t[2], t[3], t[4], 1e-6f);
+      ops::norm_apply_gain(e, t[5], t[1], t[4], {});
+    });
+    REQUIRE(out.same_bits(again));
+  });
+}
+
+TEST_CASE("cross-entropy: the CUDA twin agrees with the CPU's") {
+  for_cases([](const Case& c) {
+    HostTensor logits = c.random(4), losses = c.row_numbers(), targets(DType::i32, {c.shape[0]});
+    for (int64_t t = 0; t < c.shape[0]; ++t)
+      targets.set(t, t == 1 ? -1 : static_cast<double>((c.seed + t) % c.shape[1]));
+    compare_twins({&losses, &logits, &targets}, tolerance(c.type),
+                  [](Exec& e, const Tensors& t) { ops::softmax_cross_entropy(e, t[0], t[1], t[2], false, 1.0f); });
+    compare_twins({&losses, &logits, &targets}, tolerance(c.type),
+                  [](Exec& e, const Tensors& t) { ops::softmax_cross_entropy(e, t[0], t[1], t[2], true, 0.125f); });
+  });
+}
+
+TEST_CASE("rotary: the CUDA twin agrees with the CPU's, far out too") {
+  for (DType type : {DType::f32, DType::bf16}) {
+    for (const Shape& shape : {Shape{1, 1, 1, 2}, {2, 5, 3, 6}, {2, 9, 4, 64}, {1, 3, 2, 80}, {3, 4, 1, 10}}) {
+      for (int64_t offset : {int64_t{0}, int64_t{100000}}) {
+        for (bool inverse : {false, true}) {
+          HostTensor x = HostTensor::random(type, shape, fresh_seed());
+          compare_twins({&x}, tolerance(type),
+                        [&](Exec& e, const Tensors& t) { ops::rotary(e, t[0], offset, 10000.0f, inverse); });
+          // The query and key heads of a fused buffer: a slice of each row.
+          if (shape[2] < 3) continue;
+          compare_twins({&x}, tolerance(type), [&](Exec& e, const Tensors& t) {
+            ops::rotary(e, t[0].slice(2, 1, 2), offset, 10000.0f, inverse);
+          });
+        }
+      }
+    }
+  }
 }
 
 }  // namespace llmz::test
