@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "kernels/cpu/random_bits.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/twins.h"
 
@@ -66,6 +67,14 @@ void convert_from(void* out, DType to, const From* in, int64_t n) {
     if (to == DType::f64) convert_row(static_cast<double*>(out), in, n);
   }
 }
+
+template <class Real>
+LLMZ_INLINE void scale_loop(Real* x, Real factor, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] *= factor;
+}
+
+LLMZ_SIMD_CLONES void scale_row(float* x, float factor, int64_t n) { scale_loop(x, factor, n); }
+void scale_row(double* x, double factor, int64_t n) { scale_loop(x, factor, n); }
 
 }  // namespace
 
@@ -183,6 +192,32 @@ void copy(Tensor out, Tensor in) {
     const Chunk c = grid[i];
     convert(to_address.at(c.row, c.column), to_dtype, from_address.at(c.row, c.column), from_dtype, c.count);
   }
+}
+
+void round_stochastically(Tensor out, Tensor in, const RandomStream& stream, uint64_t first) {
+  const int64_t width = out.dim(out.rank() - 1), rows = out.numel() / width;
+#pragma omp parallel if (out.numel() > kParallelElements)
+  {
+    Operand<float> to(out), from(in);
+#pragma omp for schedule(static)
+    for (int64_t row = 0; row < rows; ++row) {
+      for_chunks_of_row(row, width, [&](const Chunk& c) {
+        float* const x = to.write(c);
+        std::copy_n(from.read(c), c.count, x);
+        round_to_bf16_stochastically(x, stream, first + static_cast<uint64_t>(row * width + c.column), c.count);
+        to.commit(c);
+      });
+    }
+  }
+}
+
+void scale(Tensor x, double factor) {
+  with_compute_type(x.dtype, [&]<class Real>(Real) {
+    for_each_chunk<Real>(std::array{x}, [factor](auto& t, const Chunk& c) {
+      scale_row(t[0].modify(c), static_cast<Real>(factor), c.count);
+      t[0].commit(c);
+    });
+  });
 }
 
 void fill(Tensor x, double value) {

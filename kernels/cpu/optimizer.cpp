@@ -1,7 +1,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/cpu/adam_scalars.h"
+#include "kernels/cpu/grad_scale.h"
+#include "kernels/cpu/round_weights.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/twins.h"
 
@@ -47,12 +48,15 @@ constexpr int64_t kChunksPerPiece = 64;
 
 void adamw(const AdamWArgs& args) {
   with_compute_type(args.weight.dtype, [&]<class Real>(Real) {
-    const AdamScalars<Real> scalars(args);
+    const AdamScalars<Real> scalars = adam_scalars<Real>(args);
     for_each_chunk<Real>(std::array{args.weight, args.m, args.v, args.grad}, [&](auto& t, const Chunk& c) {
-      adamw_row(t[0].modify(c), t[1].modify(c), t[2].modify(c), t[3].read(c), scalars, c.count);
+      Real* const weight = t[0].modify(c);
+      adamw_row(weight, t[1].modify(c), t[2].modify(c), t[3].read(c), scalars, c.count);
+      round_weights(weight, args.rounding, c.column, c.count);
       for (size_t i = 0; i < 3; ++i) t[i].commit(c);
     });
   });
+  if (args.rounding.shadow.present()) copy(args.rounding.shadow, args.weight);
 }
 
 int64_t sum_pieces(Tensor x) {

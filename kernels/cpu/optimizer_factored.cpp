@@ -1,8 +1,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/cpu/adam_scalars.h"
+#include "kernels/cpu/grad_scale.h"
 #include "kernels/cpu/moment_codes.h"
+#include "kernels/cpu/round_weights.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/twins.h"
 
@@ -90,7 +91,7 @@ void factored_statistics(const FactoredAdamWArgs& args, int64_t first_row, Tenso
   const int64_t rows = tile.dim(0), width = tile.dim(1), blocks = ceil_div(rows, kRowsInBlock);
   const int64_t first_block = first_row / kRowsInBlock;
   with_compute_type(args.weight.dtype, [&]<class Real>(Real) {
-    const AdamScalars<Real> s(args);
+    const AdamScalars<Real> s = adam_scalars<Real>(args);
     auto* const moving = static_cast<Real*>(args.row.data) + first_row;
 #pragma omp parallel if (tile.numel() > kParallelElements)
     {
@@ -116,7 +117,7 @@ void factored_moments(const FactoredAdamWArgs& args, Tensor sums) {
   constexpr int64_t kColumns = 256;  // a task
   const int64_t rows = args.weight.dim(0), width = args.weight.dim(1), blocks = factored_blocks(rows);
   with_compute_type(args.weight.dtype, [&]<class Real>(Real) {
-    const AdamScalars<Real> s(args);
+    const AdamScalars<Real> s = adam_scalars<Real>(args);
     auto* const moving = static_cast<Real*>(args.column.data);
 #pragma omp parallel for schedule(static) if (blocks * width > kParallelElements)
     for (int64_t first = 0; first < width; first += kColumns) {
@@ -137,7 +138,7 @@ void factored_moments(const FactoredAdamWArgs& args, Tensor sums) {
 void factored_update(const FactoredAdamWArgs& args, int64_t first_row, Tensor tile) {
   const int64_t rows = tile.dim(0), width = tile.dim(1);
   with_compute_type(args.weight.dtype, [&]<class Real>(Real) {
-    const AdamScalars<Real> s(args);
+    const AdamScalars<Real> s = adam_scalars<Real>(args);
     const auto* row = static_cast<const Real*>(args.row.data);
     const auto* column = static_cast<const Real*>(args.column.data);
     double mean = 0;
@@ -152,7 +153,9 @@ void factored_update(const FactoredAdamWArgs& args, int64_t first_row, Tensor ti
         const auto factor = static_cast<Real>(mean > 0 ? static_cast<double>(row[first_row + t]) / mean : 0.0);
         for_chunks_of_row(t, width, [&](const Chunk& c) {
           const Chunk whole{first_row + t, c.column, c.count};
-          update_row(weight.modify(whole), first.modify(whole), grad.read(c), column + c.column, factor, s, c.count);
+          Real* const values = weight.modify(whole);
+          update_row(values, first.modify(whole), grad.read(c), column + c.column, factor, s, c.count);
+          round_weights(values, args.rounding, whole.row * width + whole.column, whole.count);
           weight.commit(whole);
           first.commit(whole);
         });

@@ -1,4 +1,4 @@
-#include "kernels/cpu/adam_scalars.h"
+#include "kernels/cpu/grad_scale.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/twins.h"
 
@@ -27,27 +27,14 @@ void direction_row(double* direction, double* m, double* v, const double* grad, 
   direction_loop(direction, m, v, grad, s, n);
 }
 
-template <class Real>
-LLMZ_INLINE void scale_loop(Real* x, Real factor, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) x[i] *= factor;
-}
-
-LLMZ_SIMD_CLONES void scale_row(float* x, float factor, int64_t n) { scale_loop(x, factor, n); }
-void scale_row(double* x, double factor, int64_t n) { scale_loop(x, factor, n); }
-
 }  // namespace
 
 void adam_direction(const ProjectedAdamArgs& args, Tensor direction) {
   with_compute_type(direction.dtype, [&]<class Real>(Real) {
-    const AdamScalars<Real> scalars(args);
+    const AdamScalars<Real> scalars = adam_scalars<Real>(args);
     for_each_chunk<Real>(std::array{direction, args.m, args.v, args.low.factor}, [&](auto& t, const Chunk& c) {
       direction_row(t[0].write(c), t[1].modify(c), t[2].modify(c), t[3].read(c), scalars, c.count);
       for (size_t i = 0; i < 3; ++i) t[i].commit(c);
-    });
-    if (args.weight_decay == 0) return;
-    for_each_chunk<Real>(std::array{args.weight}, [&](auto& t, const Chunk& c) {
-      scale_row(t[0].modify(c), scalars.keep, c.count);
-      t[0].commit(c);
     });
   });
 }

@@ -1,5 +1,8 @@
 #include "kernels/cpu/random_bits.h"
 
+#include <algorithm>
+#include <bit>
+
 namespace llmz::cpu {
 namespace {
 
@@ -61,6 +64,19 @@ const uint32_t* random_bits(uint32_t* buffer, const RandomStream& stream, uint64
   static const bool wide = has_wide_products();
   (wide ? philox_wide : philox_narrow)(buffer, s, first / 4, ceil_div(skipped + count, 4 * kLanes));
   return buffer + skipped;
+}
+
+void round_to_bf16_stochastically(float* x, const RandomStream& stream, uint64_t first, int64_t count) {
+  uint32_t buffer[kRandomWords];
+  for (int64_t begin = 0; begin < count; begin += kChunk) {
+    const int64_t n = std::min(kChunk, count - begin);
+    const uint32_t* const words = random_bits(buffer, stream, first + static_cast<uint64_t>(begin), n);
+    for (int64_t i = 0; i < n; ++i) {
+      const uint32_t u = std::bit_cast<uint32_t>(x[begin + i]);
+      const bool finite = (u & 0x7f800000u) != 0x7f800000u;
+      if (finite) x[begin + i] = std::bit_cast<float>((u + (words[i] >> 16)) & 0xffff0000u);
+    }
+  }
 }
 
 }  // namespace llmz::cpu

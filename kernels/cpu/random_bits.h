@@ -12,4 +12,8 @@ constexpr int64_t kRandomWords = kChunk + 64;
 /// `buffer` [kRandomWords], from the address returned.
 const uint32_t* random_bits(uint32_t* buffer, const RandomStream& stream, uint64_t first, int64_t count);
 
+/// Values become neighbouring bf16 numbers, up with the probability of the fraction: number first + i of the stream for
+/// x[i]. Infinities and NaN stay.
+void round_to_bf16_stochastically(float* x, const RandomStream& stream, uint64_t first, int64_t count);
+
 }  // namespace llmz::cpu

@@ -71,13 +71,15 @@ void row_means(Tensor x);
 void difference_norms(Tensor norms, Tensor a, Tensor b, Tensor workspace);  // f64 [2·row_blocks(a)]
 int64_t row_blocks(Tensor t);
 void copy(Tensor out, Tensor in);
+void round_stochastically(Tensor out, Tensor in, const RandomStream& stream, uint64_t first);
+void scale(Tensor x, double factor);
 void fill(Tensor x, double value);
 void fill_normal(Tensor x, const RandomStream& stream, uint64_t first, float stddev);
 
 // optimizer.cpp
 void adamw(const AdamWArgs& args);
 
-// optimizer_projected.cpp: moments, weight decay, and the direction N [m,r]
+// optimizer_projected.cpp: the moments and the direction N [m,r]
 void adam_direction(const ProjectedAdamArgs& args, Tensor direction);
 
 // optimizer_factored.cpp: statistics of every tile of the gradient, then the moments, then the update of every tile.

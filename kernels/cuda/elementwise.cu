@@ -3,6 +3,7 @@
 #include "kernels/cuda/limits.h"
 #include "kernels/cuda/random.cuh"
 #include "kernels/cuda/twins.h"
+#include "kernels/cuda/weights.cuh"
 
 // All of these are as fast as memory: each element is read and written once.
 
@@ -40,6 +41,21 @@ __global__ void fill_kernel(Operand x, float value, Walk walk) {
 #pragma unroll
   for (int i = 0; i < N; ++i) v[i] = value;
   walk.each<N>([&](int64_t row, int64_t column) { x.store<N>(x.offset(row), column, v); });
+}
+
+template <int N>
+__global__ void scale_kernel(Operand x, float factor, Walk walk) {
+  walk.each<N>([&](int64_t row, int64_t column) {
+    Pack<N> v = x.load<N>(x.offset(row), column);
+#pragma unroll
+    for (int i = 0; i < N; ++i) v[i] *= factor;
+    x.store<N>(x.offset(row), column, v);
+  });
+}
+
+__global__ void stochastic_kernel(WeightStore store, Operand in, int64_t width, Walk walk) {
+  walk.each<1>(
+      [&](int64_t row, int64_t column) { store.store<1>(row * width + column, in.load<1>(in.offset(row), column)); });
 }
 
 __global__ void identity_kernel(Operand x, int64_t n) {
@@ -135,6 +151,22 @@ void copy(Gpu& gpu, Tensor out, Tensor in) {
   const bool fours = walk_by_fours(out, in);
   launch(gpu, "copy", fours ? copy_kernel<4> : copy_kernel<1>, w.blocks(fours ? 4 : 1, kThreads, kMostBlocks), kThreads,
          0, operand(out), operand(in), w);
+}
+
+void round_stochastically(Gpu& gpu, Tensor out, Tensor in, const RandomStream& stream, uint64_t first) {
+  const Walk w = walk(out, in);
+  ops::WeightRounding rounding;
+  rounding.stochastic = stream;
+  rounding.first = first;
+  launch(gpu, "round_stochastically", stochastic_kernel, w.blocks(1, kThreads, kMostBlocks), kThreads, 0,
+         weight_store(out, rounding), operand(in), w.width, w);
+}
+
+void scale(Gpu& gpu, Tensor x, double factor) {
+  const Walk w = walk(x);
+  const bool fours = walk_by_fours(x);
+  launch(gpu, "scale", fours ? scale_kernel<4> : scale_kernel<1>, w.blocks(fours ? 4 : 1, kThreads, kMostBlocks),
+         kThreads, 0, operand(x), static_cast<float>(factor), w);
 }
 
 void fill(Gpu& gpu, Tensor x, double value) {

@@ -11,4 +11,7 @@ constexpr int64_t kReduceBlocks = 512;
 /// Rows of the gradient whose squares one block adds up by column (factored second moment).
 constexpr int64_t kFactoredRows = 64;
 
+/// The fused projected Adam takes so much of the rank at a time, and keeps columns of the whole rank in shared memory.
+constexpr int64_t kFusedRankStep = 64, kMostFusedRank = 2048;
+
 }  // namespace llmz::cuda

@@ -62,6 +62,8 @@ void set_identity(Gpu& gpu, Tensor x);
 void row_means(Gpu& gpu, Tensor x);
 void difference_norms(Gpu& gpu, Tensor norms, Tensor a, Tensor b, Tensor workspace);
 void copy(Gpu& gpu, Tensor out, Tensor in);
+void round_stochastically(Gpu& gpu, Tensor out, Tensor in, const RandomStream& stream, uint64_t first);
+void scale(Gpu& gpu, Tensor x, double factor);
 void fill(Gpu& gpu, Tensor x, double value);
 void fill_normal(Gpu& gpu, Tensor x, const RandomStream& stream, uint64_t first, float stddev);
 
@@ -70,8 +72,10 @@ void adamw(Gpu& gpu, const AdamWArgs& args);
 void sum_of_squares(Gpu& gpu, Tensor total, Tensor x, Tensor workspace);
 void clip_coefficient(Gpu& gpu, Tensor norm, Tensor scale, Tensor total, float max_norm);
 
-// optimizer_projected.cu: moments and the direction N [m,r], f32 or bf16
+// optimizer_projected.cu: the moments and the direction N [m,r] (bf16: [m, r rounded up], zeros behind r); then weight
+// += factor·N·Pᵀ, decayed and rounded as the arguments say, for what fuses_projected_adam (workspace.h) takes
 void adam_direction(Gpu& gpu, const ProjectedAdamArgs& args, Tensor direction);
+void projected_update(Gpu& gpu, const ProjectedAdamArgs& args, Tensor direction, double factor);
 
 // optimizer_factored.cu: as kernels/cpu/twins.h
 void factored_statistics(Gpu& gpu, const FactoredAdamWArgs& args, int64_t first_row, Tensor tile, Tensor sums);

@@ -54,4 +54,14 @@ WorkspaceShape orthonormalize_workspace(const Tensor& basis, const Tensor& again
 
 WorkspaceShape eigenvectors_workspace(const Tensor& gram) { return {{gram.dim(0), gram.dim(1)}, DType::f64}; }
 
+bool fuses_projected_adam(const ProjectedAdamArgs& args) {
+  const Projector& p = *args.low.projector;
+  const bool half = args.weight.dtype == DType::bf16 || args.rounding.shadow.present();
+  return half && p.random == Projector::Random::gaussian && p.principal_rank == 0 && p.random_rank <= kMostFusedRank;
+}
+
+Shape padded_direction(const ProjectedAdamArgs& args) {
+  return {args.weight.dim(0), ceil_div(args.low.projector->rank(), kFusedRankStep) * kFusedRankStep};
+}
+
 }  // namespace llmz::cuda

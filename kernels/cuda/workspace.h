@@ -36,4 +36,10 @@ WorkspaceShape factored_sums_workspace(const Tensor& weight);
 WorkspaceShape orthonormalize_workspace(const Tensor& basis, const Tensor& against);
 WorkspaceShape eigenvectors_workspace(const Tensor& gram);
 
+/// Whether projected_adam runs as one kernel that makes its projector on the fly: a Gaussian projector, and a weight
+/// that is bf16 or has a bf16 shadow (its update may then be computed with bf16 factors).
+bool fuses_projected_adam(const ProjectedAdamArgs& args);
+/// Its direction N [m, r rounded up to the kernel's step], bf16.
+Shape padded_direction(const ProjectedAdamArgs& args);
+
 }  // namespace llmz::cuda

@@ -8,8 +8,8 @@
 namespace llmz {
 namespace {
 
-// Elements of the projector's stream that a Gaussian one (n·r numbers from 0) never reaches.
-constexpr uint64_t kKeys = uint64_t{1} << 41, kSigns = uint64_t{1} << 42;
+// Elements of the projector's stream that a Gaussian one (n·r numbers from 0) never reaches; so is kSigns.
+constexpr uint64_t kKeys = uint64_t{1} << 41;
 
 }  // namespace
 

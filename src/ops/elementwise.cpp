@@ -68,6 +68,24 @@ void copy(Exec& exec, Tensor out, Tensor in) {
       exec, args, [&] { cpu::copy(out, in); }, [&](Gpu& gpu) { cuda::copy(gpu, out, in); });
 }
 
+void round_stochastically(Exec& exec, Tensor out, Tensor in, const RandomStream& stream, uint64_t first) {
+  Arguments args("round_stochastically");
+  args.dtype("out", out, DType::bf16);
+  args.dtype("in", in, DType::f32);
+  args.shape("in", in, out.shape);
+  args.contiguous("out", out);
+  dispatch(
+      exec, args, [&] { cpu::round_stochastically(out, in, stream, first); },
+      [&](Gpu& gpu) { cuda::round_stochastically(gpu, out, in, stream, first); });
+}
+
+void scale(Exec& exec, Tensor x, double factor) {
+  Arguments args("scale");
+  args.floats("x", x);
+  dispatch(
+      exec, args, [&] { cpu::scale(x, factor); }, [&](Gpu& gpu) { cuda::scale(gpu, x, factor); });
+}
+
 void fill(Exec& exec, Tensor x, double value) {
   Arguments args("fill");
   args.floats("x", x);

@@ -25,6 +25,8 @@ void low_rank_adamw(Exec& exec, const Arguments& args, const AdamWArgs& a) {
     part.v = rows_of(a.v);
     part.grad = tile;
     part.low = {};
+    if (a.rounding.shadow.present()) part.rounding.shadow = rows_of(a.rounding.shadow);
+    part.rounding.first += static_cast<uint64_t>(first * a.weight.dim(1));
     dispatch(
         exec, args, [&] { cpu::adamw(part); }, [&](Gpu& gpu) { cuda::adamw(gpu, part); });
   });
@@ -49,6 +51,7 @@ void adamw(Exec& exec, const AdamWArgs& a) {
   args.require(a.step >= 1, "step is {}, steps count from 1", a.step);
   args.require(a.beta1 >= 0 && a.beta1 < 1 && a.beta2 >= 0 && a.beta2 < 1, "betas {} and {} must lie in [0, 1)",
                a.beta1, a.beta2);
+  check_rounding(args, a.weight, a.rounding);
   if (a.low.present()) return low_rank_adamw(exec, args, a);
   dispatch(
       exec, args, [&] { cpu::adamw(a); }, [&](Gpu& gpu) { cuda::adamw(gpu, a); });

@@ -43,6 +43,7 @@ void check_factored(Arguments& args, const FactoredAdamWArgs& a) {
     args.shape("grad_scale", a.grad_scale, {1});
   }
   args.require(a.step >= 1, "step is {}, steps count from 1", a.step);
+  check_rounding(args, a.weight, a.rounding);
 }
 
 }  // namespace
@@ -68,6 +69,7 @@ void factored_adamw(Exec& exec, const FactoredAdamWArgs& a) {
         exec, args, [&] { cpu::factored_update(a, first, tile); },
         [&](Gpu& gpu) { cuda::factored_update(gpu, a, first, tile); });
   });
+  if (a.rounding.shadow.present()) copy(exec, a.rounding.shadow, a.weight);
 }
 
 }  // namespace llmz::ops

@@ -16,6 +16,7 @@ enum class Purpose : uint32_t {
   projector = 4,
   rounding = 5,
   rotation = 6,
+  weight_rounding = 7,
   test = 99
 };
 

@@ -13,7 +13,7 @@ class SignMap {
   SignMap(uint64_t seed, uint32_t layer, int64_t width);
 
   /// π(i).
-  int64_t position(int64_t i) const {
+  constexpr int64_t position(int64_t i) const {
     auto x = static_cast<uint32_t>(i);
     do {
       uint32_t left = x / right_, right = x % right_;
@@ -27,12 +27,14 @@ class SignMap {
   }
   /// +1 or −1.
   float sign(int64_t i) const;
+  /// Number kSigns + i/32 of the projector's stream holds in bit i%32 whether feature i's sign is −1.
+  static constexpr uint64_t kSigns = uint64_t{1} << 42;
 
  private:
   static constexpr int kRounds = 8;
 
   /// A number below n, n < 2^16, from the mixed bits of x.
-  static uint32_t below(uint32_t x, uint32_t n) {
+  static constexpr uint32_t below(uint32_t x, uint32_t n) {
     x = (x ^ (x >> 16)) * 0x9E3779B1u;  // 2^32 over the golden ratio
     x = (x ^ (x >> 15)) * 0x85EBCA77u;
     x ^= x >> 13;

@@ -24,6 +24,13 @@ void difference_norms(Exec& exec, Tensor norms, Tensor a, Tensor b);
 /// out = in, converting dtype; same shape (up to 4 dimensions), any strides with a dense last dimension.
 void copy(Exec& exec, Tensor out, Tensor in);
 
+/// out bf16 = in f32, rounded up or down at random, up with the probability of the fraction (see WeightRounding in
+/// ops/optimizer.h); same shape, out contiguous.
+void round_stochastically(Exec& exec, Tensor out, Tensor in, const RandomStream& stream, uint64_t first);
+
+/// x *= factor; rows may be strided.
+void scale(Exec& exec, Tensor x, double factor);
+
 /// Every element becomes `value`.
 void fill(Exec& exec, Tensor x, double value);
 

@@ -1,9 +1,23 @@
 #pragma once
 
+#include <optional>
+
 #include "llmz/core/exec.h"
 #include "llmz/core/projector.h"
+#include "llmz/core/random.h"
 
 namespace llmz::ops {
+
+/// How an update smaller than the spacing of bf16 numbers is not lost. Either the weight that an op updates is an f32
+/// master copy, and `shadow` (bf16, same shape) becomes its rounding, which is what the model computes with; or the
+/// weight itself is bf16 and is rounded up or down at random, up with the probability of the fraction: element i,
+/// counted row-major, adds the upper 16 bits of number first + i of `stochastic` to its fp32 bits and drops the lower
+/// 16. Neither: to nearest.
+struct WeightRounding {
+  Tensor shadow = {};
+  std::optional<RandomStream> stochastic = {};
+  uint64_t first = 0;
+};
 
 /// AdamW (Loshchilov & Hutter 2019), PyTorch's order of operations:
 ///   g = grad·grad_scale;  w −= lr·weight_decay·w;  m = β₁m + (1−β₁)g;  v = β₂v + (1−β₂)g²;
@@ -16,6 +30,7 @@ struct AdamWArgs {
   float lr = 0, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
   int64_t step = 1;
   LowRankGrad low = {};
+  WeightRounding rounding = {};
 };
 void adamw(Exec& exec, const AdamWArgs& args);
 
@@ -29,6 +44,7 @@ struct ProjectedAdamArgs {
   LowRankGrad low = {};
   float lr = 0, alpha = 0.25f, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
   int64_t step = 1;  ///< of the moments, counts from 1
+  WeightRounding rounding = {};
 };
 void projected_adam(Exec& exec, const ProjectedAdamArgs& args);
 
@@ -43,6 +59,7 @@ struct FactoredAdamWArgs {
   LowRankGrad low = {};
   float lr = 0, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
   int64_t step = 1;
+  WeightRounding rounding = {};
 };
 constexpr int64_t kMomentBlock = 256;  ///< elements a scale of m_codes
 void factored_adamw(Exec& exec, const FactoredAdamWArgs& args);

@@ -2,29 +2,23 @@
 
 #include <cmath>
 
-#include "llmz/core/tensor.h"
-
-namespace llmz::cpu {
-
-inline double grad_scale_of(const Tensor& scale) {
-  return scale.present() ? static_cast<double>(*scale.as<float>()) : 1.0;
-}
+namespace llmz {
 
 /// One step's scalars of Adam and its kin, made in double and rounded once. `Args` has lr, beta1, beta2, eps,
-/// weight_decay, step and grad_scale.
+/// weight_decay and step. The gradient's scale, which only the device knows, is set beside them.
 template <class Real>
 struct AdamScalars {
-  Real grad_scale, keep;  ///< keep = 1 − lr·weight_decay
+  Real keep;  ///< 1 − lr·weight_decay
   Real beta1, beta1_rest, beta2, beta2_rest;
   Real step_size;         ///< lr/(1 − β₁^step)
   Real first_correction;  ///< 1/(1 − β₁^step)
   Real root_correction;   ///< √(1 − β₂^step)
   Real eps;
+  Real grad_scale = 1;
 
   template <class Args>
   explicit AdamScalars(const Args& a)
-      : grad_scale(static_cast<Real>(grad_scale_of(a.grad_scale))),
-        keep(static_cast<Real>(1.0 - static_cast<double>(a.lr) * static_cast<double>(a.weight_decay))),
+      : keep(static_cast<Real>(1.0 - static_cast<double>(a.lr) * static_cast<double>(a.weight_decay))),
         beta1(static_cast<Real>(a.beta1)),
         beta1_rest(static_cast<Real>(1.0 - static_cast<double>(a.beta1))),
         beta2(static_cast<Real>(a.beta2)),
@@ -38,4 +32,4 @@ struct AdamScalars {
   }
 };
 
-}  // namespace llmz::cpu
+}  // namespace llmz
