@@ -20,7 +20,11 @@ void launch(Gpu& gpu, const char* name, void (*kernel)(Parameters...), dim3 grid
   if (shared_bytes > kPlainShared) {
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
   }
-  kernel<<<grid, block, shared_bytes, gpu.stream()> > >(arguments...);
+  const auto with_types = [&](Parameters... parameters) {  // the arguments as the kernel wants them
+    void* pointers[] = {&parameters...};
+    cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block, pointers, shared_bytes, gpu.stream());
+  };
+  with_types(arguments...);
 #endif
   gpu.check_launch(name);
 }
