@@ -11,4 +11,7 @@ constexpr int64_t kReduceBlocks = 512;
 /// Rows of the gradient whose squares one block adds up by column (factored second moment).
 constexpr int64_t kFactoredRows = 64;
 
+/// Of a decomposition's f64 workspace, the elements that hold what it reports (as integers).
+constexpr int64_t kSolverFlags = 32;
+
 }  // namespace llmz::cuda
