@@ -110,6 +110,20 @@ TEST_CASE("matmul: CUDA twin on parts of tensors, at addresses that are multiple
   }
 }
 
+TEST_CASE("matmul: CUDA twin runs from a captured graph") {
+  for (const auto& types : kMixtures) {
+    Operands x({33, 17, 65}, types, 4, 0, 0.75);
+    compare_twins({&x.c, &x.a, &x.b}, tolerance(types[0]), [&](Exec& exec, const Tensors& t) {
+      const ops::MatmulArgs args{.c = t[0], .a = t[1], .b = t[2], .accumulate = true, .alpha = 0.75};
+      Gpu* const gpu = exec.memory.gpu();
+      if (gpu == nullptr) return ops::matmul(exec, args);
+      gpu->begin_capture();
+      ops::matmul(exec, args);
+      gpu->launch(*gpu->end_capture());
+    });
+  }
+}
+
 TEST_CASE("matmul: CUDA twin of an empty sum is zero, and leaves an empty result alone") {
   for (DType type : {f32, bf16}) {
     for (bool accumulate : {false, true}) {
