@@ -13,5 +13,7 @@ constexpr int64_t kFactoredRows = 64;
 
 /// The fused projected Adam takes so much of the rank at a time, and keeps columns of the whole rank in shared memory.
 constexpr int64_t kFusedRankStep = 64, kMostFusedRank = 2048;
+/// Of a decomposition's f64 workspace, the elements that hold what it reports (as integers).
+constexpr int64_t kSolverFlags = 32;
 
 }  // namespace llmz::cuda

@@ -89,7 +89,7 @@ void sign_expand(Gpu& gpu, Tensor out, Tensor z, Tensor index, Tensor signs, dou
 void sign_weights(Gpu& gpu, Tensor weights, Tensor scale, Tensor index);
 void gaussian_matrix(Gpu& gpu, Tensor r, const Projector& p);
 
-// decompose.cu: as kernels/cpu/decompose.h
+// decompose.cu: as kernels/cpu/decompose.h, with one wait for the GPU, so not while a graph is captured
 void orthonormalize(Gpu& gpu, Tensor basis, Tensor against, Tensor work);
 void leading_eigenvectors(Gpu& gpu, Tensor basis, Tensor values, Tensor gram, Tensor work);
 

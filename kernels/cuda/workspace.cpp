@@ -11,12 +11,15 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
+int64_t matmul_copy_pitch(const Tensor& t) { return ceil_div(t.dim(1), 4) * 4; }
+int64_t matmul_copy_bytes(const Tensor& t) { return ceil_div(t.dim(0) * matmul_copy_pitch(t) * 4, 256) * 256; }
+
 WorkspaceShape matmul_workspace(const MatmulArgs& args) {
-  // cuBLASLt's own, then fp32 copies of bf16 operands that meet an f32 one.
   int64_t bytes = kBlasWorkspaceBytes;
-  const bool mixed = args.a.dtype != args.b.dtype;
-  for (const Tensor& t : {args.a, args.b}) {
-    if (mixed && t.dtype == DType::bf16) bytes += ceil_div(4 * t.numel(), 256) * 256;
+  if (matmul_takes_copies(args)) {
+    for (const Tensor& t : {args.c, args.a, args.b}) {
+      if (t.dtype == DType::bf16) bytes += matmul_copy_bytes(t);
+    }
   }
   return {{bytes}, DType::u8};
 }
@@ -48,11 +51,17 @@ WorkspaceShape factored_sums_workspace(const Tensor& weight) {
 }
 
 WorkspaceShape orthonormalize_workspace(const Tensor& basis, const Tensor& against) {
-  const int64_t k = basis.dim(0), n = basis.dim(1), others = against.present() ? against.dim(0) : 0;
-  return {{2 * k + others, n}, DType::f64};
+  // The matrix, a factor and a sign for each row, flags; cuSOLVER's own: it works in panels of some dozens of columns
+  // and may copy the matrix. It tells its need only where there is a GPU; this is several times what is known.
+  const int64_t rows = basis.dim(0) + (against.present() ? against.dim(0) : 0), n = basis.dim(1);
+  return {{rows * n + 2 * rows + kSolverFlags + (rows * n + 256 * (rows + n) + (int64_t{1} << 18))}, DType::f64};
 }
 
-WorkspaceShape eigenvectors_workspace(const Tensor& gram) { return {{gram.dim(0), gram.dim(1)}, DType::f64}; }
+WorkspaceShape eigenvectors_workspace(const Tensor& gram) {
+  // The matrix, its eigenvalues, flags; cuSOLVER's own: LAPACK's method takes 2n² + 6n + 1, here with room.
+  const int64_t n = gram.dim(0);
+  return {{n * n + n + kSolverFlags + (3 * n * n + 512 * n + (int64_t{1} << 18))}, DType::f64};
+}
 
 bool fuses_projected_adam(const ProjectedAdamArgs& args) {
   const Projector& p = *args.low.projector;

@@ -22,7 +22,17 @@ struct WorkspaceShape {
   DType dtype = DType::f32;
 };
 
+/// Bytes: cuBLASLt's own part (kBlasWorkspaceBytes), then f32 copies of C, A, B as far as they are bf16 and
+/// `matmul_takes_copies`.
 WorkspaceShape matmul_workspace(const MatmulArgs& args);
+/// A product with an f32 factor is computed in f32 throughout: cuBLASLt mixes no factors, and has no bf16 result of f32
+/// factors.
+inline bool matmul_takes_copies(const MatmulArgs& args) {
+  return args.a.dtype == DType::f32 || args.b.dtype == DType::f32;
+}
+/// Elements from row to row of a copy: rows begin at 16 bytes.
+int64_t matmul_copy_pitch(const Tensor& t);
+int64_t matmul_copy_bytes(const Tensor& t);
 WorkspaceShape bias_backward_workspace(const Tensor& dy);
 /// `outputs`: 1 (dgain) or 2 (dgain, dbias).
 WorkspaceShape norm_backward_workspace(const Tensor& dx, int outputs);

@@ -49,7 +49,12 @@ class Gpu {
   /// LLMZ_CUDA_SYNC=1 in the environment waits for it, so that a fault shows at the kernel that made it.
   void check_launch(const char* kernel);
 
-  /// Cached choices of algorithms by shape (kernels/cuda/matmul.cu). Made and read by that file alone.
+  /// Whether products of f32 matrices may round their factors to TF32 (10 bits behind the point), which tensor cores
+  /// take: several times as fast. Off at first.
+  bool tf32() const { return tf32_; }
+  void set_tf32(bool on) { tf32_ = on; }
+
+  /// Cached choices of algorithms by shape (kernels/cuda/blas.cpp). Made and read by that file alone.
   std::shared_ptr<void>& matmul_choices() { return matmul_choices_; }
 
   /// Between these calls, work given to the stream is noted and not run. `end_capture` makes it a graph, which
@@ -62,7 +67,7 @@ class Gpu {
  private:
   int index_ = 0, multiprocessors_ = 0, compute_capability_ = 0;
   size_t shared_memory_limit_ = 0;
-  bool synchronous_ = false;
+  bool synchronous_ = false, tf32_ = false;
   CUstream_st* stream_ = nullptr;
   cublasLtContext* blas_ = nullptr;
   cusolverDnContext* solver_ = nullptr;
