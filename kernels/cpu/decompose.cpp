@@ -22,28 +22,18 @@ void check_finite(const Map& m, const char* op) {
 
 void orthonormalize(Tensor basis, Tensor against, Tensor work) {
   const int64_t k = basis.dim(0), n = basis.dim(1), others = against.present() ? against.dim(0) : 0;
+  // One decomposition of both, A's rows first: the others come out orthogonal to them, dependent rows too.
   double* const rows = work.as<double>();
-  Map q = columns(rows, n, k), result = columns(rows + k * n, n, k), a = columns(rows + 2 * k * n, n, others);
-  convert(q.data(), DType::f64, basis.data, basis.dtype, k * n);
+  Map q = columns(rows, n, others + k), result = columns(rows + (others + k) * n, n, k);
+  if (others > 0) convert(q.data(), DType::f64, against.data, against.dtype, others * n);
+  convert(q.data() + others * n, DType::f64, basis.data, basis.dtype, k * n);
   check_finite(q, "orthonormalize");
-  if (others > 0) {
-    convert(a.data(), DType::f64, against.data, against.dtype, others * n);
-    Map overlap(result.data(), others, k);  // the result's memory is free until the decomposition
-    for (int pass = 0; pass < 2; ++pass) {
-      overlap.noalias() = a.transpose() * q;
-      q.noalias() -= a * overlap;
-    }
-  }
   Eigen::HouseholderQR<Eigen::Ref<Matrix>> qr(q);
-  result.setIdentity();
+  result.setZero();
+  for (int64_t j = 0; j < k; ++j) result(others + j, j) = 1;
   result.applyOnTheLeft(qr.householderQ());
   for (int64_t j = 0; j < k; ++j) {
-    if (q(j, j) < 0) result.col(j) = -result.col(j);  // R's diagonal
-  }
-  if (others > 0) {
-    Map overlap(q.data(), others, k);  // the factors are used up
-    overlap.noalias() = a.transpose() * result;
-    result.noalias() -= a * overlap;
+    if (q(others + j, others + j) < 0) result.col(j) = -result.col(j);  // R's diagonal
   }
   convert(basis.data, basis.dtype, result.data(), DType::f64, k * n);
 }

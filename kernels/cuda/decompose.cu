@@ -10,9 +10,6 @@
 namespace llmz::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int64_t kMostBlocks = 4096;
-
 unsigned blocks(int64_t elements) {
   const int64_t wanted = ceil_div(elements, kThreads);
   return static_cast<unsigned>(wanted < kMostBlocks ? wanted : kMostBlocks);

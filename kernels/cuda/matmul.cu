@@ -151,7 +151,7 @@ void bias_backward(Gpu& gpu, Tensor dbias, Tensor dy, Tensor workspace) {
   if (rows == 0) return;
   // Rows a block and blocks follow from the rows alone, and with them the order of additions.
   const int64_t each = ceil_div(rows, kReduceBlocks), blocks = ceil_div(rows, each);
-  const bool fours = by_fours(dy);
+  const bool fours = by(4, dy);
   const int columns = kPartThreads * (fours ? 4 : 1);
   float* const parts = workspace.as<float>();
   launch(gpu, "bias_backward.parts", fours ? bias_parts_kernel<4> : bias_parts_kernel<1>,

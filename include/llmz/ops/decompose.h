@@ -6,7 +6,7 @@ namespace llmz::ops {
 
 /// Rows of basis [k,n], k ≤ n, become orthonormal: Householder QR of (I − AᵀA)·basisᵀ with R's diagonal made positive,
 /// so that Gaussian rows become a Haar-random basis. `against` A [k₁,n], orthonormal rows, may be absent; k + k₁ ≤ n,
-/// and the result is orthogonal to A to rounding (a second projection sees to it). Rows that depend on earlier ones
+/// and the result is orthogonal to A to rounding (A's rows are decomposed along). Rows that depend on earlier ones
 /// become some direction orthogonal to them. f32 and f64; computed in f64.
 void orthonormalize(Exec& exec, Tensor basis, Tensor against);
 
