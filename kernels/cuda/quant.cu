@@ -1,3 +1,4 @@
+#include "kernels/cuda/coded_rows.cuh"
 #include "kernels/cuda/hadamard.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/twins.h"
@@ -11,29 +12,6 @@ namespace {
 
 constexpr int kMostWarps = 16;  // of a row; longer rows are taken in turns
 constexpr int kBlockWarps = 8;  // of a block, where rows are so short that it takes several
-constexpr int kNoShift = -1;
-
-/// A format and the tensors that it is between.
-struct CodedRows {
-  Operand x;
-  uint8_t* codes;
-  uint16_t* scales;
-  int64_t code_stride, scale_stride, rows;
-  int width, rotate, bits;
-  unsigned group;
-  int groups, shift;  ///< shift: log2(group), or kNoShift where a group may end inside a quad
-  bool x_by_fours, codes_by_fours;
-
-  __device__ float half() const { return bits == 8 ? 128.0f : 8.0f; }
-  __device__ int group_of(int column) const {
-    return static_cast<int>(shift >= 0 ? static_cast<unsigned>(column) >> shift
-                                       : static_cast<unsigned>(column) / group);
-  }
-  __device__ int chunk_size(int first) const { return min(kWarpChunk, width - first); }
-  __device__ uint8_t* code_row(int64_t row) const { return codes + row * code_stride; }
-  __device__ uint16_t* scale_row(int64_t row) const { return scales + row * scale_stride; }
-};
-
 struct Streams {
   DeviceStream signs, rounding;
 };
@@ -133,28 +111,6 @@ __device__ uint4 draws(const DeviceStream& s, uint64_t first) {
     case 1: return make_uint4(a.y, a.z, a.w, b.x);
     case 2: return make_uint4(a.z, a.w, b.x, b.y);
     default: return make_uint4(a.w, b.x, b.y, b.z);
-  }
-}
-
-__device__ void store_codes(const CodedRows& p, uint8_t* row, int column, const uint32_t (&q)[4]) {
-  const int left = p.width - column;
-  if (p.bits == 8) {
-    if (p.codes_by_fours) {
-      *reinterpret_cast<uint32_t*>(row + column) = q[0] | q[1] << 8 | q[2] << 16 | q[3] << 24;
-      return;
-    }
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      if (k < left) row[column + k] = static_cast<uint8_t>(q[k]);
-    }
-  } else {
-    const uint32_t low = q[0] | q[1] << 4, high = q[2] | q[3] << 4;
-    if (p.codes_by_fours) {
-      *reinterpret_cast<uint16_t*>(row + column / 2) = static_cast<uint16_t>(low | high << 8);
-      return;
-    }
-    row[column / 2] = static_cast<uint8_t>(low);
-    if (left > 2) row[column / 2 + 1] = static_cast<uint8_t>(high);
   }
 }
 
@@ -288,109 +244,68 @@ __global__ void __launch_bounds__(kMostWarps* kWarp) quantize_in_block_kernel(Co
   }
 }
 
-/// Codes of a quad, zeros behind the row's end.
-__device__ void load_codes(uint32_t (&q)[4], const CodedRows& p, const uint8_t* row, int column) {
-  const int left = p.width - column;
-  if (p.bits == 8) {
-    uint32_t word = 0;
-    if (p.codes_by_fours) {
-      word = *reinterpret_cast<const uint32_t*>(row + column);
-    } else {
-#pragma unroll
-      for (int k = 0; k < 4; ++k) word |= (k < left ? static_cast<uint32_t>(row[column + k]) : 0u) << (8 * k);
-    }
-#pragma unroll
-    for (int k = 0; k < 4; ++k) q[k] = word >> (8 * k) & 255;
-  } else {
-    uint32_t word = 0;
-    if (p.codes_by_fours) {
-      word = *reinterpret_cast<const uint16_t*>(row + column / 2);
-    } else {
-      word = row[column / 2] | (left > 2 ? static_cast<uint32_t>(row[column / 2 + 1]) : 0u) << 8;
-    }
-#pragma unroll
-    for (int k = 0; k < 4; ++k) q[k] = word >> (4 * k) & 15;
-  }
-}
-
-__device__ void decode_chunk(WarpChunk& c, const CodedRows& p, int64_t row, int first) {
-  const uint8_t* const codes = p.code_row(row);
+__device__ void decode_quad(float (&v)[4], const CodedRows& p, int64_t row, int column) {
   const uint16_t* const scales = p.scale_row(row);
-  const float centre = p.half() - 0.5f;
+  uint32_t q[4];
+  load_codes(q, p, p.code_row(row), column);
+  float s = bf16_to_float(scales[p.group_of(column)]);
 #pragma unroll
-  for (int j = 0; j < kQuads; ++j) {
-    const int column = first + quad_place(j);
-#pragma unroll
-    for (int k = 0; k < 4; ++k) c.v[j][k] = 0;
-    if (column >= p.width) continue;
-    uint32_t q[4];
-    load_codes(q, p, codes, column);
-    float s = bf16_to_float(scales[p.group_of(column)]);
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      if (p.shift < 0 && column + k < p.width) s = bf16_to_float(scales[p.group_of(column + k)]);
-      // Not to be fused with an addition of the rotation, which the CPU does not either.
-      c.v[j][k] = __fmul_rn(s, static_cast<float>(static_cast<int>(q[k])) - centre);
-    }
+  for (int k = 0; k < 4; ++k) {
+    if (p.shift < 0 && column + k < p.width) s = bf16_to_float(scales[p.group_of(column + k)]);
+    // Not to be fused with an addition of the rotation: the CPU does not either.
+    v[k] = __fmul_rn(s, static_cast<float>(static_cast<int>(q[k])) - (p.half() - 0.5f));
   }
 }
 
-__device__ void store_chunk(const CodedRows& p, int64_t row, int first, const WarpChunk& c) {
-  const int64_t offset = p.x.offset(row);
+__device__ void store_quad(const CodedRows& p, int64_t offset, int column, const float (&v)[4]) {
+  if (p.x_by_fours) return p.x.store<4>(offset, column, {v[0], v[1], v[2], v[3]});
 #pragma unroll
-  for (int j = 0; j < kQuads; ++j) {
-    const int column = first + quad_place(j);
-    if (p.x_by_fours) {
-      if (column < p.width) p.x.store<4>(offset, column, {c.v[j][0], c.v[j][1], c.v[j][2], c.v[j][3]});
-    } else {
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        if (column + k < p.width) p.x.put(offset + column + k, c.v[j][k]);
-      }
-    }
+  for (int k = 0; k < 4; ++k) {
+    if (column + k < p.width) p.x.put(offset + column + k, v[k]);
   }
 }
 
 /// Block (32·warps of a row, rows).
-template <bool kRotate>
-__global__ void __launch_bounds__(kMostWarps* kWarp) dequantize_kernel(CodedRows p, DeviceStream signs) {
+__global__ void __launch_bounds__(kMostWarps* kWarp) dequantize_kernel(CodedRows p) {
   const int warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
-  ChunkSigns columns;
   for (int64_t row = blockIdx.x * blockDim.y + threadIdx.y; row < p.rows; row += gridDim.x * blockDim.y) {
+    const int64_t offset = p.x.offset(row);
     for (int first = warp * kWarpChunk; first < p.width; first += warps * kWarpChunk) {
-      WarpChunk c;
-      decode_chunk(c, p, row, first);
-      if constexpr (kRotate) {
-        hadamard(c, p.chunk_size(first), p.rotate);
-        columns.move_to(signs, first);
-        flip_signs(c, columns.negative);
+#pragma unroll 4
+      for (int j = 0; j < kQuads; ++j) {
+        const int column = first + quad_place(j);
+        if (column >= p.width) break;
+        float v[4];
+        decode_quad(v, p, row, column);
+        store_quad(p, offset, column, v);
       }
-      store_chunk(p, row, first, c);
     }
   }
 }
 
-CodedRows coded_rows(const Tensor& codes, const Tensor& scales, const Tensor& x, const QuantFormat& f) {
-  CodedRows p{};
-  p.x = operand(x);
-  p.codes = codes.as<uint8_t>(), p.scales = static_cast<uint16_t*>(scales.data);
-  p.code_stride = codes.stride(0), p.scale_stride = scales.stride(0);
-  p.rows = x.dim(0), p.width = static_cast<int>(x.dim(1));
-  p.rotate = static_cast<int>(f.rotate), p.bits = f.bits;
-  p.groups = static_cast<int>(f.groups(p.width));
-  p.group = static_cast<unsigned>(p.groups == 1 ? p.width : f.group);
-  p.shift = kNoShift;
-  if (p.groups == 1) {
-    p.shift = p.width <= kWarpChunk ? 10 : 30;  // as if it were that long
-  } else if ((p.group & (p.group - 1)) == 0 && p.group >= 4) {
-    p.shift = 2;
-    while (1u << p.shift < p.group) ++p.shift;
+/// Likewise, and the rotation undone.
+__global__ void __launch_bounds__(kMostWarps* kWarp) dequantize_rotated_kernel(CodedRows p, DeviceStream signs) {
+  const int warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
+  ChunkSigns columns;
+  for (int64_t row = blockIdx.x * blockDim.y + threadIdx.y; row < p.rows; row += gridDim.x * blockDim.y) {
+    const int64_t offset = p.x.offset(row);
+    for (int first = warp * kWarpChunk; first < p.width; first += warps * kWarpChunk) {
+      WarpChunk c;
+#pragma unroll
+      for (int j = 0; j < kQuads; ++j) {
+#pragma unroll
+        for (int k = 0; k < 4; ++k) c.v[j][k] = 0;
+        if (first + quad_place(j) < p.width) decode_quad(c.v[j], p, row, first + quad_place(j));
+      }
+      hadamard(c, p.chunk_size(first), p.rotate);
+      columns.move_to(signs, first);
+      flip_signs(c, columns.negative);
+#pragma unroll
+      for (int j = 0; j < kQuads; ++j) {
+        if (first + quad_place(j) < p.width) store_quad(p, offset, first + quad_place(j), c.v[j]);
+      }
+    }
   }
-  const int64_t quad_bytes = f.bits / 2;
-  p.x_by_fours = by_fours(x);
-  p.codes_by_fours = p.width % 4 == 0 && p.code_stride % quad_bytes == 0 &&
-                     reinterpret_cast<uintptr_t>(p.codes) % static_cast<uintptr_t>(quad_bytes) == 0;
-  return p;
 }
 
 struct Launch {
@@ -436,8 +351,11 @@ void quantize(Gpu& gpu, Tensor codes, Tensor scales, Tensor x, const QuantFormat
 void dequantize(Gpu& gpu, Tensor x, Tensor codes, Tensor scales, const QuantFormat& format, const RandomStream& signs) {
   const CodedRows p = coded_rows(codes, scales, x, format);
   const Launch l = launch_for(gpu, p, kBlockWarps);
-  launch(gpu, "dequantize", format.rotate > 0 ? dequantize_kernel<true> : dequantize_kernel<false>, l.grid, l.block, 0,
-         p, device_stream(signs));
+  if (format.rotate > 0) {
+    launch(gpu, "dequantize", dequantize_rotated_kernel, l.grid, l.block, 0, p, device_stream(signs));
+  } else {
+    launch(gpu, "dequantize", dequantize_kernel, l.grid, l.block, 0, p);
+  }
 }
 
 }  // namespace llmz::cuda
