@@ -27,6 +27,7 @@ struct CodedRows {
                                        : static_cast<unsigned>(column) / group);
   }
   __device__ int chunk_size(int first) const { return min(kWarpChunk, width - first); }
+  __device__ int64_t x_row(int64_t row) const { return row * x.stride0; }  // x is a matrix
   __device__ uint8_t* code_row(int64_t row) const { return codes + row * code_stride; }
   __device__ uint16_t* scale_row(int64_t row) const { return scales + row * scale_stride; }
 };

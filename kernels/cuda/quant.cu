@@ -18,7 +18,7 @@ struct Streams {
 
 /// Elements first … first + 1023 of a row, zeros behind its end.
 __device__ void load_chunk(WarpChunk& c, const CodedRows& p, int64_t row, int first) {
-  const int64_t offset = p.x.offset(row);
+  const int64_t offset = p.x_row(row);
 #pragma unroll
   for (int j = 0; j < kQuads; ++j) {
     const int column = first + quad_place(j);
@@ -269,7 +269,7 @@ __device__ void store_quad(const CodedRows& p, int64_t offset, int column, const
 __global__ void __launch_bounds__(kMostWarps* kWarp) dequantize_kernel(CodedRows p) {
   const int warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
   for (int64_t row = blockIdx.x * blockDim.y + threadIdx.y; row < p.rows; row += gridDim.x * blockDim.y) {
-    const int64_t offset = p.x.offset(row);
+    const int64_t offset = p.x_row(row);
     for (int first = warp * kWarpChunk; first < p.width; first += warps * kWarpChunk) {
 #pragma unroll 4
       for (int j = 0; j < kQuads; ++j) {
@@ -288,7 +288,7 @@ __global__ void __launch_bounds__(kMostWarps* kWarp) dequantize_rotated_kernel(C
   const int warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
   ChunkSigns columns;
   for (int64_t row = blockIdx.x * blockDim.y + threadIdx.y; row < p.rows; row += gridDim.x * blockDim.y) {
-    const int64_t offset = p.x.offset(row);
+    const int64_t offset = p.x_row(row);
     for (int first = warp * kWarpChunk; first < p.width; first += warps * kWarpChunk) {
       WarpChunk c;
 #pragma unroll
