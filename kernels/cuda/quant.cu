@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kMostWarps = 16;  // of a row; longer rows are taken in turns
 constexpr int kBlockWarps = 8;  // of a block, where rows are so short that it takes several
+
 struct Streams {
   DeviceStream signs, rounding;
 };
@@ -209,7 +210,8 @@ __device__ void collect_maxima(int* largest, const CodedRows& p, int first, cons
   }
 }
 
-/// Any groups. Shared: [rows of a block, groups] the largest magnitudes, then 1/s.
+/// Any groups, up to as many a row as shared memory holds (58,000 on an H100). Shared: [rows of a block, groups] the
+/// largest magnitudes, then 1/s.
 template <bool kRotate, bool kStochastic>
 __global__ void __launch_bounds__(kMostWarps* kWarp) quantize_in_block_kernel(CodedRows p, Streams streams) {
   const int warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
@@ -266,7 +268,7 @@ __device__ void store_quad(const CodedRows& p, int64_t offset, int column, const
 }
 
 /// Block (32·warps of a row, rows).
-__global__ void __launch_bounds__(kMostWarps* kWarp) dequantize_kernel(CodedRows p) {
+__global__ void __launch_bounds__(kMostWarps* kWarp, 2) dequantize_kernel(CodedRows p) {
   const int warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
   for (int64_t row = blockIdx.x * blockDim.y + threadIdx.y; row < p.rows; row += gridDim.x * blockDim.y) {
     const int64_t offset = p.x_row(row);
