@@ -162,6 +162,8 @@ void factored_update(const FactoredAdamWArgs& args, int64_t first_row, Tensor ti
       }
     }
   });
+  if (!args.rounding.shadow.present()) return;
+  copy(args.rounding.shadow.slice(0, first_row, rows), args.weight.slice(0, first_row, rows));
 }
 
 }  // namespace llmz::cpu

@@ -77,10 +77,10 @@ void clip_coefficient(Gpu& gpu, Tensor norm, Tensor scale, Tensor total, float m
 void adam_direction(Gpu& gpu, const ProjectedAdamArgs& args, Tensor direction);
 void projected_update(Gpu& gpu, const ProjectedAdamArgs& args, Tensor direction, double factor);
 
-// optimizer_factored.cu: as kernels/cpu/twins.h
+// optimizer_factored.cu: as kernels/cpu/twins.h; the mean of `row` stands in `sums` too
 void factored_statistics(Gpu& gpu, const FactoredAdamWArgs& args, int64_t first_row, Tensor tile, Tensor sums);
 void factored_moments(Gpu& gpu, const FactoredAdamWArgs& args, Tensor sums);
-void factored_update(Gpu& gpu, const FactoredAdamWArgs& args, int64_t first_row, Tensor tile);
+void factored_update(Gpu& gpu, const FactoredAdamWArgs& args, int64_t first_row, Tensor tile, Tensor sums);
 
 // projector.cu: as kernels/cpu/projector.h
 void sign_tables(Gpu& gpu, Tensor index, Tensor signs, const Projector& p);

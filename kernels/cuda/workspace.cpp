@@ -47,7 +47,9 @@ WorkspaceShape difference_norms_workspace(const Tensor&) { return {{2 * kReduceB
 WorkspaceShape sum_of_squares_workspace(const Tensor&) { return {{kReduceBlocks}, DType::f64}; }
 
 WorkspaceShape factored_sums_workspace(const Tensor& weight) {
-  return {{ceil_div(weight.dim(0), kFactoredRows), weight.dim(1)}, DType::f64};
+  // Squares by block of rows and column, by row and block of columns; 1/mean of the rows' averages.
+  const int64_t m = weight.dim(0), n = weight.dim(1);
+  return {{ceil_div(m, kFactoredRows) * n + m * ceil_div(n, ops::kMomentBlock) + 1}, DType::f64};
 }
 
 WorkspaceShape orthonormalize_workspace(const Tensor& basis, const Tensor& against) {

@@ -67,9 +67,8 @@ void factored_adamw(Exec& exec, const FactoredAdamWArgs& a) {
   for_gradient_tiles(exec, a.grad, a.low, [&](int64_t first, const Tensor& tile) {
     dispatch(
         exec, args, [&] { cpu::factored_update(a, first, tile); },
-        [&](Gpu& gpu) { cuda::factored_update(gpu, a, first, tile); });
+        [&](Gpu& gpu) { cuda::factored_update(gpu, a, first, tile, sums.tensor()); });
   });
-  if (a.rounding.shadow.present()) copy(exec, a.rounding.shadow, a.weight);
 }
 
 }  // namespace llmz::ops

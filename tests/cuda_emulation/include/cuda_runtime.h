@@ -104,6 +104,8 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
 
 inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
 inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>((uint64_t{a} * b) >> 32); }
 inline float __expf(float x) { return std::exp(x); }
 inline float __logf(float x) { return std::log(x); }
@@ -123,3 +125,11 @@ T atomicAdd(T* p, T value) {
   *p = old + value;
   return old;
 }
+template <class T>
+T atomicMax(T* p, T value) {
+  const T old = *p;
+  *p = old > value ? old : value;
+  return old;
+}
+inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a > b ? a : b; }
