@@ -220,6 +220,21 @@ void scale(Tensor x, double factor) {
   });
 }
 
+void add_sum(Tensor total, Tensor x) {
+  double sum = 0;
+  with_compute_type(x.dtype, [&]<class Real>(Real) {
+    Operand<Real> in(x);
+    const int64_t width = x.dim(x.rank() - 1), rows = x.numel() / width;
+    for (int64_t row = 0; row < rows; ++row) {
+      for_chunks_of_row(row, width, [&](const Chunk& c) {
+        const Real* values = in.read(c);
+        for (int64_t i = 0; i < c.count; ++i) sum += static_cast<double>(values[i]);
+      });
+    }
+  });
+  *total.as<double>() += sum;
+}
+
 void fill(Tensor x, double value) {
   with_compute_type(x.dtype, [&]<class Real>(Real) {
     for_each_chunk<Real>(std::array{x}, [value](auto& t, const Chunk& c) {

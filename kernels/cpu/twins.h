@@ -66,6 +66,7 @@ void softmax_cross_entropy(Tensor losses, Tensor logits, Tensor targets, bool wr
 // elementwise.cpp
 void add(Tensor y, Tensor x);
 void row_dot(Tensor sums, Tensor a, Tensor b, float alpha, bool accumulate);
+void add_sum(Tensor total, Tensor x);
 void set_identity(Tensor x);
 void row_means(Tensor x);
 void difference_norms(Tensor norms, Tensor a, Tensor b, Tensor workspace);  // f64 [2·row_blocks(a)]

@@ -124,6 +124,20 @@ __global__ void difference_kernel(double* partial, Operand a, Operand b, Walk wa
   if (threadIdx.x == 0) partial[blockIdx.x] = difference, partial[gridDim.x + blockIdx.x] = size;
 }
 
+__global__ void sum_kernel(double* partial, Operand x, Walk walk) {
+  double sum = 0;
+  walk.each<1>([&](int64_t row, int64_t column) { sum += static_cast<double>(x.at(x.offset(row) + column)); });
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+__global__ void sum_total_kernel(double* total, const double* partial, int blocks) {
+  double sum = 0;
+  for (int i = threadIdx.x; i < blocks; i += blockDim.x) sum += partial[i];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) *total += sum;
+}
+
 __global__ void difference_total_kernel(double* norms, const double* partial, int blocks) {
   const double* const mine = partial + blockIdx.x * blocks;
   double sum = 0;
@@ -198,6 +212,13 @@ void row_means(Gpu& gpu, Tensor x) {
   const bool fours = all_by_fours(x);
   launch(gpu, "row_means", fours ? row_means_kernel<4> : row_means_kernel<1>, row_blocks(x.dim(0)),
          threads_for_row(x.dim(1), fours ? 4 : 1), 0, operand(x), x.dim(0), x.dim(1));
+}
+
+void add_sum(Gpu& gpu, Tensor total, Tensor x, Tensor workspace) {
+  auto* const partial = workspace.as<double>();
+  launch(gpu, "add_sum", sum_kernel, static_cast<unsigned>(kReduceBlocks), kThreads, 0, partial, operand(x), walk(x));
+  launch(gpu, "add_sum.total", sum_total_kernel, 1, kThreads, 0, total.as<double>(), partial,
+         static_cast<int>(kReduceBlocks));
 }
 
 void difference_norms(Gpu& gpu, Tensor norms, Tensor a, Tensor b, Tensor workspace) {

@@ -58,6 +58,7 @@ void softmax_cross_entropy(Gpu& gpu, Tensor losses, Tensor logits, Tensor target
 // elementwise.cu
 void add(Gpu& gpu, Tensor y, Tensor x);
 void row_dot(Gpu& gpu, Tensor sums, Tensor a, Tensor b, float alpha, bool accumulate);
+void add_sum(Gpu& gpu, Tensor total, Tensor x, Tensor workspace);
 void set_identity(Gpu& gpu, Tensor x);
 void row_means(Gpu& gpu, Tensor x);
 void difference_norms(Gpu& gpu, Tensor norms, Tensor a, Tensor b, Tensor workspace);

@@ -46,6 +46,8 @@ WorkspaceShape difference_norms_workspace(const Tensor&) { return {{2 * kReduceB
 
 WorkspaceShape sum_of_squares_workspace(const Tensor&) { return {{kReduceBlocks}, DType::f64}; }
 
+WorkspaceShape add_sum_workspace(const Tensor&) { return {{kReduceBlocks}, DType::f64}; }
+
 WorkspaceShape factored_sums_workspace(const Tensor& weight) {
   // Squares by block of rows and column, by row and block of columns; 1/mean of the rows' averages.
   const int64_t m = weight.dim(0), n = weight.dim(1);

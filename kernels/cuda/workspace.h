@@ -42,6 +42,7 @@ WorkspaceShape attention_backward_workspace(const Tensor& q, const Tensor& k, bo
 WorkspaceShape embedding_backward_workspace(const Tensor& tokens, const Tensor& dtable);
 WorkspaceShape difference_norms_workspace(const Tensor& a);
 WorkspaceShape sum_of_squares_workspace(const Tensor& x);
+WorkspaceShape add_sum_workspace(const Tensor& x);
 WorkspaceShape factored_sums_workspace(const Tensor& weight);
 WorkspaceShape orthonormalize_workspace(const Tensor& basis, const Tensor& against);
 WorkspaceShape eigenvectors_workspace(const Tensor& gram);

@@ -11,7 +11,7 @@ namespace llmz::cli {
 namespace {
 
 struct Options {
-  std::string checkpoint, split = "val";
+  std::string checkpoint, split = "val", device = "auto", precision;
   std::vector<std::string> data;
   int64_t stride = 0, sequence = 0, batch = 8, max_batches = 0, threads = 0;
   bool json = false;
@@ -33,7 +33,11 @@ int evaluate(const Options& options) {
   data::check_vocabulary(dataset, header.model.vocab_size);
   check_tokenizer(header, dataset);
 
+  const train::Placement placement = train::place(options.device, options.precision, header.run);
   train::EngineOptions engine_options{.model = header.model};
+  engine_options.build.precision = placement.precision;
+  engine_options.device = placement.device;
+  engine_options.tf32 = placement.tf32;
   const int64_t trained = header.run ? header.run->train.sequence : header.model.context;
   engine_options.sequence = options.sequence > 0 ? options.sequence : trained;
   check(engine_options.sequence <= header.model.context, "--sequence {} exceeds the model's context of {}",
@@ -41,7 +45,7 @@ int evaluate(const Options& options) {
   engine_options.micro_batch = options.batch;
   engine_options.training = false;
   train::Engine engine(engine_options);
-  train::load_weights(header.folder, engine.model());
+  train::load_weights(header.folder, engine.model(), engine.memory());
 
   const train::Evaluation e = train::evaluate(engine, dataset, options.stride, options.max_batches);
   if (options.json) {
@@ -80,6 +84,7 @@ Command add_eval(CLI::App& app) {
   parser->add_option("--batch", options->batch, "Windows at once")->check(at_least(1))->capture_default_str();
   parser->add_option("--max-batches", options->max_batches, "Score only so many batches, evenly spread; 0 = all")
       ->check(at_least(0));
+  add_placement(*parser, options->device, options->precision);
   parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(at_least(0));
   parser->add_flag("--json", options->json, "Print JSON");
   set_example(*parser, "llmz eval out/run/checkpoints/best --data data/bible --stride 64");

@@ -10,6 +10,7 @@ namespace {
 
 struct Options {
   std::string checkpoint, prompt;
+  std::string device = "auto", precision;
   int64_t tokens = 100, threads = 0;
   train::SamplingOptions sampling;
 };
@@ -71,7 +72,8 @@ int generate(const Options& options) {
   if (const auto bos = header.tokenizer->bos()) prompt.push_back(*bos);
   header.tokenizer->encode(options.prompt, prompt);
   if (prompt.empty() && header.tokenizer->eos()) prompt.push_back(*header.tokenizer->eos());
-  train::Generator generator(header, static_cast<int64_t>(prompt.size()), options.tokens);
+  train::Generator generator(header, static_cast<int64_t>(prompt.size()), options.tokens,
+                             train::place(options.device, options.precision, header.run));
   TextStream stream(*header.tokenizer, prompt);
   const int32_t known = static_cast<int32_t>(header.tokenizer->vocab_size());
   generator.run(prompt, options.sampling, header.tokenizer->eos().value_or(-1), [&](int32_t id) {
@@ -101,6 +103,7 @@ Command add_generate(CLI::App& app) {
       ->check(between(0.0, 1.0))
       ->capture_default_str();
   parser->add_option("--seed", sampling.seed, "The same seed draws the same text")->capture_default_str();
+  add_placement(*parser, options->device, options->precision);
   parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(at_least(0));
   set_example(*parser, "llmz generate out/run --prompt \"In the beginning\" --tokens 200 --temperature 0.7");
   return {parser, [options] { return generate(*options); }};

@@ -33,6 +33,9 @@ void add_set_option(CLI::App& parser, std::vector<std::string>& overrides);
 
 /// Validators whose errors and help are short: "must be at least 1".
 CLI::Validator at_least(double low);
+
+/// --device and --precision of commands that use a finished model (train::place).
+void add_placement(CLI::App& parser, std::string& device, std::string& precision);
 CLI::Validator between(double low, double high);
 
 /// The "Example:" line under a subcommand's help.

@@ -42,4 +42,12 @@ CLI::Validator between(double low, double high) {
 
 void set_example(CLI::App& parser, const std::string& example) { parser.footer("Example:\n  " + example); }
 
+void add_placement(CLI::App& parser, std::string& device, std::string& precision) {
+  parser.add_option("--device", device, "auto, cpu, cuda or cuda:1 …")->capture_default_str();
+  parser
+      .add_option("--precision", precision,
+                  "auto, fp32, tf32 or bf16; as trained on a GPU, fp32 on the CPU, where not given")
+      ->check(CLI::IsMember({"auto", "fp32", "tf32", "bf16"}));
+}
+
 }  // namespace llmz::cli

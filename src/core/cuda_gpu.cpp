@@ -14,8 +14,8 @@
 namespace llmz {
 namespace {
 
-constexpr int kOldestCapability = 80;              // Ampere: bf16 tensor cores, asynchronous copies
-constexpr size_t kStagingBytes = size_t{4} << 20;  // pinned; larger transfers pass through it in pieces
+constexpr int kOldestCapability = 80;           // Ampere: bf16 tensor cores, asynchronous copies
+constexpr size_t kSlotBytes = size_t{1} << 20;  // larger transfers pass through the slots in pieces
 
 void must(cudaError_t error, const char* doing) {
   if (error == cudaSuccess) return;
@@ -52,7 +52,8 @@ Gpu::Gpu(int index) : index_(index) {
       10 * attribute(cudaDevAttrComputeCapabilityMajor, index) + attribute(cudaDevAttrComputeCapabilityMinor, index);
   shared_memory_limit_ = static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index));
   must(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
-  must(cudaMallocHost(&staging_, kStagingBytes), "allocating pinned memory");
+  must(cudaMallocHost(reinterpret_cast<void**>(&staging_), kSlots * kSlotBytes), "allocating pinned memory");
+  for (CUevent_st*& event : sent_) must(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
   const char* synchronous = std::getenv("LLMZ_CUDA_SYNC");
   synchronous_ = synchronous != nullptr && std::string_view(synchronous) != "0";
 }
@@ -60,6 +61,9 @@ Gpu::Gpu(int index) : index_(index) {
 Gpu::~Gpu() {
   if (solver_ != nullptr) cusolverDnDestroy(solver_);
   if (blas_ != nullptr) cublasLtDestroy(blas_);
+  for (CUevent_st* event : sent_) {
+    if (event != nullptr) cudaEventDestroy(event);
+  }
   if (staging_ != nullptr) cudaFreeHost(staging_);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
@@ -102,8 +106,9 @@ void Gpu::release(void* p) noexcept { cudaFree(p); }
 void Gpu::copy_to_host(void* to, const void* from, size_t bytes) {
   auto* out = static_cast<std::byte*>(to);
   const auto* in = static_cast<const std::byte*>(from);
+  synchronize();  // the slots are free then
   while (bytes > 0) {
-    const size_t n = std::min(bytes, kStagingBytes);
+    const size_t n = std::min(bytes, kSlots * kSlotBytes);
     must(cudaMemcpyAsync(staging_, in, n, cudaMemcpyDeviceToHost, stream_), "copying to the host");
     synchronize();
     std::memcpy(out, staging_, n);
@@ -115,10 +120,13 @@ void Gpu::copy_to_device(void* to, const void* from, size_t bytes) {
   auto* out = static_cast<std::byte*>(to);
   const auto* in = static_cast<const std::byte*>(from);
   while (bytes > 0) {
-    const size_t n = std::min(bytes, kStagingBytes);
-    synchronize();  // the staging buffer may still be on its way
-    std::memcpy(staging_, in, n);
-    must(cudaMemcpyAsync(out, staging_, n, cudaMemcpyHostToDevice, stream_), "copying to the device");
+    const size_t n = std::min(bytes, kSlotBytes);
+    std::byte* const slot = staging_ + next_slot_ * kSlotBytes;
+    must(cudaEventSynchronize(sent_[next_slot_]), "waiting for an earlier copy");
+    std::memcpy(slot, in, n);
+    must(cudaMemcpyAsync(out, slot, n, cudaMemcpyHostToDevice, stream_), "copying to the device");
+    must(cudaEventRecord(sent_[next_slot_], stream_), "recording an event");
+    next_slot_ = (next_slot_ + 1) % kSlots;
     out += n, in += n, bytes -= n;
   }
 }

@@ -3,9 +3,11 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <charconv>
 #include <memory>
 #include <thread>
 
+#include "llmz/core/error.h"
 #include "src/core/system_files.h"
 
 namespace llmz {
@@ -44,5 +46,18 @@ int CpuInfo::threads() const {
 CpuInfo cpu_info() { return system_files::read_cpu_info("/", affinity()); }
 MemoryInfo memory_info() { return system_files::read_memory_info("/"); }
 ProcessMemory process_memory() { return system_files::read_process_memory("/"); }
+
+Device device_from_name(std::string_view name) {
+  if (name == "cpu") return {};
+  if (name == "cuda") return {DeviceType::cuda, 0};
+  if (name == "auto") return cuda_info().devices.empty() ? Device{} : Device{DeviceType::cuda, 0};
+  int index = -1;
+  if (name.starts_with("cuda:")) {
+    const char* const end = name.data() + name.size();
+    const auto [last, error] = std::from_chars(name.data() + 5, end, index);
+    if (error == std::errc() && last == end && index >= 0) return {DeviceType::cuda, index};
+  }
+  fail("device \"{}\" is not known; allowed: auto, cpu, cuda, cuda:0, cuda:1 …", name);
+}
 
 }  // namespace llmz

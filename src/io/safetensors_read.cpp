@@ -2,6 +2,7 @@
 #include <array>
 #include <bit>
 
+#include "llmz/core/transfer.h"
 #include "llmz/io/safetensors.h"
 #include "src/io/convert.h"
 #include "src/io/pieces.h"
@@ -144,15 +145,16 @@ const SafetensorsTensor* SafetensorsFile::find(std::string_view name) const {
   return it == index_.end() ? nullptr : &tensors_[it->second];
 }
 
-void SafetensorsFile::read(std::string_view name, const Tensor& into, bool transpose) const {
+void SafetensorsFile::read(std::string_view name, const Tensor& into, bool transpose, Memory* memory) const {
   const std::string where = path().string();
   const SafetensorsTensor* tensor = find(name);
   check(tensor != nullptr, "'{}' has no tensor '{}'", where, name);
-  check(into.device.type == DeviceType::cpu && (into.data != nullptr || into.numel() == 0),
-        "'{}': tensor '{}' can only be read into CPU memory", where, name);
+  check(!into.is_meta() && (into.data != nullptr || into.numel() == 0), "'{}': there is no memory for tensor '{}'",
+        where, name);
   check(!transpose || into.rank() == 2, "'{}': tensor '{}' cannot be read transposed into {}", where, name,
         into.shape.str());
-  const Tensor view = transpose ? transposed(into) : into;
+  HostMirror mirror(memory, into);
+  const Tensor view = transpose ? transposed(mirror.tensor()) : mirror.tensor();
   check(same_shape(tensor->shape, view.shape), "'{}': tensor '{}' has shape {}, but {} is wanted{}", where, name,
         shape_text(tensor->shape), view.shape.str(), transpose ? " (transposed)" : "");
   const auto type = file_dtype_from_name(tensor->dtype);
@@ -161,7 +163,7 @@ void SafetensorsFile::read(std::string_view name, const Tensor& into, bool trans
 
   if (file_dtype_of(into.dtype) == *type && view.contiguous()) {
     file_.read(view.data, tensor->bytes, tensor->offset);
-    return;
+    return mirror.upload();
   }
   const size_t file_width = file_dtype_bytes(*type), width = dtype_bytes(into.dtype);
   std::vector<std::byte> encoded, dense;
@@ -175,6 +177,7 @@ void SafetensorsFile::read(std::string_view name, const Tensor& into, bool trans
     scatter(dense.data(), view, piece);
     offset += encoded.size();
   });
+  mirror.upload();
 }
 
 }  // namespace llmz::io

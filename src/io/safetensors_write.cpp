@@ -2,6 +2,7 @@
 #include <bit>
 #include <set>
 
+#include "llmz/core/transfer.h"
 #include "llmz/io/safetensors.h"
 #include "src/io/convert.h"
 #include "src/io/pieces.h"
@@ -28,8 +29,7 @@ std::vector<Planned> plan(std::span<const SafetensorsEntry> entries, const std::
   for (const SafetensorsEntry& e : entries) {
     check(!e.name.empty() && e.name != "__metadata__", "'{}': a tensor cannot be named '{}'", path, e.name);
     check(names.insert(e.name).second, "'{}': two tensors are named '{}'", path, e.name);
-    check(e.tensor.present() && e.tensor.device.type == DeviceType::cpu, "'{}': tensor '{}' has no data in CPU memory",
-          path, e.name);
+    check(e.tensor.present() && !e.tensor.is_meta(), "'{}': tensor '{}' has no data", path, e.name);
     check(e.tensor.data != nullptr || e.tensor.numel() == 0, "'{}': tensor '{}' points nowhere", path, e.name);
     const FileDType dtype = file_dtype_of(e.stored_as.value_or(e.tensor.dtype));
     check(convertible(dtype, e.tensor.dtype), "'{}': tensor '{}' of type {} cannot be stored as {}", path, e.name,
@@ -72,8 +72,11 @@ std::string make_header(const std::vector<Planned>& planned, const std::map<std:
   return std::string(length.begin(), length.end()) + text;
 }
 
-void write_data(OutputFile& file, const Planned& p, std::vector<std::byte>& dense, std::vector<std::byte>& encoded) {
-  const Tensor& t = p.view;
+void write_data(OutputFile& file, const Planned& p, Memory* memory, std::vector<std::byte>& dense,
+                std::vector<std::byte>& encoded) {
+  HostMirror mirror(memory, p.entry->tensor);
+  mirror.download();
+  const Tensor t = p.entry->transpose ? transposed(mirror.tensor()) : mirror.tensor();
   const auto width = static_cast<int64_t>(dtype_bytes(t.dtype));
   const bool as_it_is = file_dtype_of(t.dtype) == p.dtype;
   if (as_it_is && t.contiguous()) {
@@ -97,7 +100,7 @@ void write_data(OutputFile& file, const Planned& p, std::vector<std::byte>& dens
 }  // namespace
 
 FileDigest write_safetensors(const std::filesystem::path& path, std::span<const SafetensorsEntry> entries,
-                             const std::map<std::string, std::string>& metadata) {
+                             const std::map<std::string, std::string>& metadata, Memory* memory) {
   const std::vector<Planned> planned = plan(entries, path.string());
   const std::string header = make_header(planned, metadata, path.string());
   uint64_t total = header.size();
@@ -107,7 +110,7 @@ FileDigest write_safetensors(const std::filesystem::path& path, std::span<const 
   file.reserve(total);
   file.write(header);
   std::vector<std::byte> dense, encoded;
-  for (const Planned& p : planned) write_data(file, p, dense, encoded);
+  for (const Planned& p : planned) write_data(file, p, memory, dense, encoded);
   return file.commit();
 }
 

@@ -7,7 +7,7 @@ void BuildContext::add(Parameter& p, Shape shape, const Projector* projector) {
   parameters.push_back(&p);
   if (!gradients) return;
   const Shape grad = projector != nullptr ? Shape{shape[0], projector->rank()} : shape;
-  const Tensor tensor = memory.persistent(p.name + ".grad", Category::gradients, grad, precision.statistic());
+  const Tensor tensor = memory.persistent(p.name + ".grad", Category::gradients, grad, precision.accumulator());
   if (projector != nullptr) {
     p.grad.low = {.factor = tensor, .projector = projector};
   } else {

@@ -56,6 +56,18 @@ void difference_norms(Exec& exec, Tensor norms, Tensor a, Tensor b) {
       [&](Gpu& gpu) { cuda::difference_norms(gpu, norms, a, b, workspace.tensor()); });
 }
 
+void add_sum(Exec& exec, Tensor total, Tensor x) {
+  Arguments args("add_sum");
+  args.floats("x", x);
+  args.contiguous("x", x);
+  args.require(total.dtype == DType::f64, "total holds {}; f64 is needed", dtype_name(total.dtype));
+  args.shape("total", total, {1});
+  const Buffer workspace =
+      exec.on_gpu() ? take_workspace(exec, "add_sum.workspace", cuda::add_sum_workspace(x)) : Buffer();
+  dispatch(
+      exec, args, [&] { cpu::add_sum(total, x); }, [&](Gpu& gpu) { cuda::add_sum(gpu, total, x, workspace.tensor()); });
+}
+
 void copy(Exec& exec, Tensor out, Tensor in) {
   const auto is_integer = [](const Tensor& t) { return t.dtype == DType::i32 || t.dtype == DType::u8; };
   Arguments args("copy");

@@ -10,7 +10,9 @@ class AdamW final : public Optimizer {
  public:
   AdamW(const OptimizerConfig& config, const std::vector<Parameter*>& parameters, Memory& memory) : config_(config) {
     validate(config);
-    for (const Parameter* p : parameters) rows_.push_back({p, make_moments(config, *p, memory)});
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      rows_.push_back({parameters[i], make_moments(config, *parameters[i], static_cast<uint32_t>(i), memory)});
+    }
     subspace_ = std::any_of(parameters.begin(), parameters.end(), [&](auto* p) { return in_subspace(config, *p); });
     check(config.moments != "subspace" || subspace_,
           "optimizer.moments = \"subspace\" needs low-rank weight gradients: keep inputs of linear layers as sketches "
@@ -32,6 +34,9 @@ class AdamW final : public Optimizer {
   void refresh(Exec& exec) override {
     for (const Row& row : rows_) row.moments->refresh(exec);
   }
+  void weights_changed(Exec& exec) override {
+    for (const Row& row : rows_) row.moments->weights_changed(exec);
+  }
   bool refreshes() const override { return subspace_ && config_.subspace.at_refresh != "keep"; }
 
   std::vector<State> states() const override {
@@ -49,10 +54,11 @@ class AdamW final : public Optimizer {
   static bool in_subspace(const OptimizerConfig& config, const Parameter& p) {
     return config.moments == "subspace" && p.grad.low.present();
   }
-  static std::unique_ptr<Moments> make_moments(const OptimizerConfig& config, const Parameter& p, Memory& memory) {
-    if (in_subspace(config, p)) return make_subspace_moments(config, p, memory);
-    if (config.moments == "factored" && p.weight.rank() == 2) return make_factored_moments(config, p, memory);
-    return make_full_moments(config, p, memory);
+  static std::unique_ptr<Moments> make_moments(const OptimizerConfig& config, const Parameter& p, uint32_t index,
+                                               Memory& memory) {
+    if (in_subspace(config, p)) return make_subspace_moments(config, p, index, memory);
+    if (config.moments == "factored" && p.weight.rank() == 2) return make_factored_moments(config, p, index, memory);
+    return make_full_moments(config, p, index, memory);
   }
 
   OptimizerConfig config_;

@@ -21,14 +21,18 @@ class Moments {
   virtual ~Moments() = default;
   virtual void step(Exec& exec, const StepArgs& args) = 0;
   virtual void refresh(Exec&) {}
+  virtual void weights_changed(Exec&) {}
   virtual void list(std::vector<Optimizer::State>& states) const = 0;
 };
 
-/// Two tensors of the parameter's shape.
-std::unique_ptr<Moments> make_full_moments(const OptimizerConfig& config, const Parameter& p, Memory& memory);
+/// Two tensors of the parameter's shape. `index` here and below: the parameter's place in the model.
+std::unique_ptr<Moments> make_full_moments(const OptimizerConfig& config, const Parameter& p, uint32_t index,
+                                           Memory& memory);
 /// A factored second moment, a first of 32 or 8 bits. For matrices.
-std::unique_ptr<Moments> make_factored_moments(const OptimizerConfig& config, const Parameter& p, Memory& memory);
+std::unique_ptr<Moments> make_factored_moments(const OptimizerConfig& config, const Parameter& p, uint32_t index,
+                                               Memory& memory);
 /// Two tensors of the low-rank gradient's shape.
-std::unique_ptr<Moments> make_subspace_moments(const OptimizerConfig& config, const Parameter& p, Memory& memory);
+std::unique_ptr<Moments> make_subspace_moments(const OptimizerConfig& config, const Parameter& p, uint32_t index,
+                                               Memory& memory);
 
 }  // namespace llmz::optim

@@ -1,13 +1,15 @@
 #include "llmz/ops/optimizer.h"
 #include "src/optim/moments.h"
+#include "src/optim/weight_target.h"
 
 namespace llmz::optim {
 namespace {
 
 class FactoredMoments final : public Moments {
  public:
-  FactoredMoments(const OptimizerConfig& config, const Parameter& p, Memory& memory) : config_(config), parameter_(p) {
-    const DType dtype = p.grad.accumulator().dtype;
+  FactoredMoments(const OptimizerConfig& config, const Parameter& p, uint32_t index, Memory& memory)
+      : config_(config), parameter_(p), target_(config.precision, p, index, memory) {
+    const DType dtype = p.weight.dtype == DType::f64 ? DType::f64 : DType::f32;
     const int64_t rows = p.weight.dim(0), columns = p.weight.dim(1);
     const auto keep = [&](const char* slot, Shape shape, DType type) {
       return memory.persistent(p.name + slot, Category::optimizer, shape, type);
@@ -23,7 +25,7 @@ class FactoredMoments final : public Moments {
   }
 
   void step(Exec& exec, const StepArgs& args) override {
-    ops::factored_adamw(exec, {.weight = parameter_.weight,
+    ops::factored_adamw(exec, {.weight = target_.weight(),
                                .grad = parameter_.grad.dense,
                                .m = m_,
                                .m_codes = m_codes_,
@@ -37,10 +39,12 @@ class FactoredMoments final : public Moments {
                                .beta2 = config_.beta2,
                                .eps = config_.eps,
                                .weight_decay = weight_decay_of(config_, parameter_),
-                               .step = args.step});
+                               .step = args.step,
+                               .rounding = target_.rounding(args.step)});
   }
 
   void list(std::vector<Optimizer::State>& states) const override {
+    target_.list(states);
     if (m_.present()) {
       states.push_back({&parameter_, "exp_avg", m_});
     } else {
@@ -50,17 +54,20 @@ class FactoredMoments final : public Moments {
     states.push_back({&parameter_, "exp_avg_sq_row", row_});
     states.push_back({&parameter_, "exp_avg_sq_col", column_, /*by_rows=*/false});
   }
+  void weights_changed(Exec& exec) override { target_.weights_changed(exec); }
 
  private:
   OptimizerConfig config_;
   const Parameter& parameter_;
+  WeightTarget target_;
   Tensor m_, m_codes_, m_scales_, row_, column_;
 };
 
 }  // namespace
 
-std::unique_ptr<Moments> make_factored_moments(const OptimizerConfig& config, const Parameter& p, Memory& memory) {
-  return std::make_unique<FactoredMoments>(config, p, memory);
+std::unique_ptr<Moments> make_factored_moments(const OptimizerConfig& config, const Parameter& p, uint32_t index,
+                                               Memory& memory) {
+  return std::make_unique<FactoredMoments>(config, p, index, memory);
 }
 
 }  // namespace llmz::optim

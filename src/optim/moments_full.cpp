@@ -1,19 +1,21 @@
 #include "llmz/ops/optimizer.h"
 #include "src/optim/moments.h"
+#include "src/optim/weight_target.h"
 
 namespace llmz::optim {
 namespace {
 
 class FullMoments final : public Moments {
  public:
-  FullMoments(const OptimizerConfig& config, const Parameter& p, Memory& memory) : config_(config), parameter_(p) {
-    const DType dtype = p.grad.accumulator().dtype;
+  FullMoments(const OptimizerConfig& config, const Parameter& p, uint32_t index, Memory& memory)
+      : config_(config), parameter_(p), target_(config.precision, p, index, memory) {
+    const DType dtype = moment_dtype(config.precision, p);
     m_ = memory.persistent(p.name + ".exp_avg", Category::optimizer, p.weight.shape, dtype);
     v_ = memory.persistent(p.name + ".exp_avg_sq", Category::optimizer, p.weight.shape, dtype);
   }
 
   void step(Exec& exec, const StepArgs& args) override {
-    ops::adamw(exec, {.weight = parameter_.weight,
+    ops::adamw(exec, {.weight = target_.weight(),
                       .grad = parameter_.grad.dense,
                       .m = m_,
                       .v = v_,
@@ -24,23 +26,28 @@ class FullMoments final : public Moments {
                       .eps = config_.eps,
                       .weight_decay = weight_decay_of(config_, parameter_),
                       .step = args.step,
-                      .low = parameter_.grad.low});
+                      .low = parameter_.grad.low,
+                      .rounding = target_.rounding(args.step)});
   }
   void list(std::vector<Optimizer::State>& states) const override {
+    target_.list(states);
     states.push_back({&parameter_, "exp_avg", m_});
     states.push_back({&parameter_, "exp_avg_sq", v_});
   }
+  void weights_changed(Exec& exec) override { target_.weights_changed(exec); }
 
  private:
   OptimizerConfig config_;
   const Parameter& parameter_;
+  WeightTarget target_;
   Tensor m_, v_;
 };
 
 }  // namespace
 
-std::unique_ptr<Moments> make_full_moments(const OptimizerConfig& config, const Parameter& p, Memory& memory) {
-  return std::make_unique<FullMoments>(config, p, memory);
+std::unique_ptr<Moments> make_full_moments(const OptimizerConfig& config, const Parameter& p, uint32_t index,
+                                           Memory& memory) {
+  return std::make_unique<FullMoments>(config, p, index, memory);
 }
 
 }  // namespace llmz::optim

@@ -2,13 +2,15 @@
 #include "llmz/ops/optimizer.h"
 #include "llmz/ops/projector.h"
 #include "src/optim/moments.h"
+#include "src/optim/weight_target.h"
 
 namespace llmz::optim {
 namespace {
 
 class SubspaceMoments final : public Moments {
  public:
-  SubspaceMoments(const OptimizerConfig& config, const Parameter& p, Memory& memory) : config_(config), parameter_(p) {
+  SubspaceMoments(const OptimizerConfig& config, const Parameter& p, uint32_t index, Memory& memory)
+      : config_(config), parameter_(p), target_(config.precision, p, index, memory) {
     const LowRankGrad& low = p.grad.low;
     check(
         !low.column_scale.present(),
@@ -18,14 +20,15 @@ class SubspaceMoments final : public Moments {
           "optimizer.subspace.at_refresh = \"rotate\" needs the projector before a refresh again, which only gaussian "
           "and "
           "sign give; use keep or reset with the others");
-    m_ = memory.persistent(p.name + ".exp_avg", Category::optimizer, low.factor.shape, low.factor.dtype);
-    v_ = memory.persistent(p.name + ".exp_avg_sq", Category::optimizer, low.factor.shape, low.factor.dtype);
+    const DType dtype = moment_dtype(config.precision, p);
+    m_ = memory.persistent(p.name + ".exp_avg", Category::optimizer, low.factor.shape, dtype);
+    v_ = memory.persistent(p.name + ".exp_avg_sq", Category::optimizer, low.factor.shape, dtype);
   }
 
   void step(Exec& exec, const StepArgs& args) override {
     const bool reset = config_.subspace.at_refresh == "reset";
     const int64_t since_reset = parameter_.grad.low.projector->age + 1;
-    ops::projected_adam(exec, {.weight = parameter_.weight,
+    ops::projected_adam(exec, {.weight = target_.weight(),
                                .m = m_,
                                .v = v_,
                                .grad_scale = args.grad_scale,
@@ -36,7 +39,8 @@ class SubspaceMoments final : public Moments {
                                .beta2 = config_.beta2,
                                .eps = config_.eps,
                                .weight_decay = weight_decay_of(config_, parameter_),
-                               .step = reset ? since_reset : args.step});
+                               .step = reset ? since_reset : args.step,
+                               .rounding = target_.rounding(args.step)});
   }
 
   void refresh(Exec& exec) override {
@@ -50,9 +54,11 @@ class SubspaceMoments final : public Moments {
   }
 
   void list(std::vector<Optimizer::State>& states) const override {
+    target_.list(states);
     states.push_back({&parameter_, "exp_avg", m_});
     states.push_back({&parameter_, "exp_avg_sq", v_});
   }
+  void weights_changed(Exec& exec) override { target_.weights_changed(exec); }
 
  private:
   static bool made_from_a_seed(const Projector& p) {
@@ -74,13 +80,15 @@ class SubspaceMoments final : public Moments {
 
   OptimizerConfig config_;
   const Parameter& parameter_;
+  WeightTarget target_;
   Tensor m_, v_;
 };
 
 }  // namespace
 
-std::unique_ptr<Moments> make_subspace_moments(const OptimizerConfig& config, const Parameter& p, Memory& memory) {
-  return std::make_unique<SubspaceMoments>(config, p, memory);
+std::unique_ptr<Moments> make_subspace_moments(const OptimizerConfig& config, const Parameter& p, uint32_t index,
+                                               Memory& memory) {
+  return std::make_unique<SubspaceMoments>(config, p, index, memory);
 }
 
 }  // namespace llmz::optim

@@ -50,13 +50,13 @@ std::vector<io::SafetensorsEntry> state_entries(Engine& engine) {
   return entries;
 }
 
-void read_entries(const fs::path& file, const std::vector<io::SafetensorsEntry>& entries) {
+void read_entries(const fs::path& file, const std::vector<io::SafetensorsEntry>& entries, Memory& memory) {
   const auto tensors = io::SafetensorsFile::open(file);
   for (const auto& entry : entries) {
     // Folders of a bare transformer, such as the hub's gpt2, leave out the first word of "transformer.wte.weight".
     const std::string bare = entry.name.substr(entry.name.find('.') + 1);
     const bool is_bare = tensors.find(entry.name) == nullptr && tensors.find(bare) != nullptr;
-    tensors.read(is_bare ? bare : entry.name, entry.tensor, entry.transpose);
+    tensors.read(is_bare ? bare : entry.name, entry.tensor, entry.transpose, &memory);
   }
 }
 
@@ -132,9 +132,9 @@ void save_checkpoint(const fs::path& to, Engine& engine, const RunConfig& config
                      const TrainState& state) {
   io::CheckpointWriter writer(to);
   const auto weights = weight_entries(engine.model());
-  writer.add(kModelFile, io::write_safetensors(writer.path(kModelFile), weights, {{"format", "pt"}}));
+  writer.add(kModelFile, io::write_safetensors(writer.path(kModelFile), weights, {{"format", "pt"}}, &engine.memory()));
   const auto states = state_entries(engine);
-  writer.add(kOptimizerFile, io::write_safetensors(writer.path(kOptimizerFile), states));
+  writer.add(kOptimizerFile, io::write_safetensors(writer.path(kOptimizerFile), states, {}, &engine.memory()));
 
   model::HfOptions hf;
   if (tokenizer != nullptr) {
@@ -154,9 +154,9 @@ void save_checkpoint(const fs::path& to, Engine& engine, const RunConfig& config
 
 TrainState load_checkpoint(const fs::path& from, Engine& engine) {
   io::open_checkpoint(from, /*verify_checksums=*/false);
-  read_entries(from / kModelFile, weight_entries(engine.model()));
+  read_entries(from / kModelFile, weight_entries(engine.model()), engine.memory());
   check_same_method(from / kOptimizerFile, state_entries(engine));
-  read_entries(from / kOptimizerFile, state_entries(engine));
+  read_entries(from / kOptimizerFile, state_entries(engine), engine.memory());
   return state_of(read_run_file(from));
 }
 
@@ -164,7 +164,9 @@ RunConfig read_run_config(const fs::path& from) {
   return parse_run_config(read_run_file(from)["config"].dump(), (from / kRunFile).string() + ": config");
 }
 
-void load_weights(const fs::path& from, model::Model& model) { read_entries(from / kModelFile, weight_entries(model)); }
+void load_weights(const fs::path& from, model::Model& model, Memory& memory) {
+  read_entries(from / kModelFile, weight_entries(model), memory);
+}
 
 CheckpointHeader open_model(const fs::path& from) {
   check(fs::exists(from), "there is no checkpoint at {}", from.string());

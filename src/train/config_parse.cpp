@@ -124,6 +124,8 @@ class Reader {
     } else if (path == "preset") {
       check(value.is_string(), "{}: \"preset\" must be the name of a preset, not {}", text.where(path), shown(value));
       apply_preset(value.get<std::string>(), text.where(path));
+    } else if (path == "precision" && value.is_string()) {
+      apply_precision(value.get<std::string>(), text.where(path));
     } else if (path == "model") {
       apply_model(text, value);
     } else if (path == "model.base") {
@@ -156,6 +158,16 @@ class Reader {
     reset_method(config_);
     const ConfigText text = parse_config_text(preset->json, "preset " + name);
     apply_members(text, "", text.root);
+  }
+
+  void apply_precision(const std::string& name, const std::string& where) {
+    std::vector<std::string> known;
+    for (const PrecisionSet& set : precision_sets()) {
+      if (name == set.name) return void(config_.precision = set.config);
+      known.emplace_back(set.name);
+    }
+    fail("{}: precision \"{}\" is unknown; known: {}, or an object of the keys of `precision`", where, name,
+         fmt::join(known, ", "));
   }
 
   /// A name, or an object that may start from one: {"base": name, keys that differ}.

@@ -30,6 +30,8 @@ template <auto Member>
 constexpr auto model_key = at<&RunConfig::model, Member>;
 template <auto Member>
 constexpr auto data_key = at<&RunConfig::data, Member>;
+template <auto Member>
+constexpr auto precision_key = at<&RunConfig::precision, Member>;
 template <auto... Members>
 constexpr auto optimizer_key = at<&RunConfig::optimizer, Members...>;
 template <auto Member>
@@ -234,13 +236,38 @@ Keys schedule_keys() {
   };
 }
 
+Keys precision_keys() {
+  return {
+      {"precision.compute",
+       precision_key<&PrecisionConfig::compute>,
+       "weights and activations in products; sums are fp32. tf32: fp32 numbers, rounded in a GPU's products. auto = "
+       "bf16 "
+       "on a GPU, fp32 on the CPU",
+       {},
+       {"auto", "fp32", "tf32", "bf16"}},
+      {"precision.weights",
+       precision_key<&PrecisionConfig::weights>,
+       "how bf16 weights take in updates smaller than their spacing: an fp32 master copy, stochastic rounding, or not "
+       "(nearest)",
+       {},
+       {"master", "stochastic", "nearest"}},
+      {"precision.moments",
+       precision_key<&PrecisionConfig::moments>,
+       "the optimizer's moments, where they are not in 8 bits or factored",
+       {},
+       {"fp32", "bf16"}},
+      {"precision.gradients",
+       precision_key<&PrecisionConfig::gradients>,
+       "weight gradients, which are summed over micro-batches",
+       {},
+       {"fp32", "bf16"}},
+  };
+}
+
 Keys train_keys() {
   return {
-      {"train.device",
-       train_key<&TrainConfig::device>,
-       "where to compute; auto = the best there is",
-       {},
-       {"auto", "cpu"}},
+      {"train.device", train_key<&TrainConfig::device>,
+       "where to compute: `cpu`, `cuda`, `cuda:1` …; auto = a GPU where there is one"},
       {"train.seed", train_key<&TrainConfig::seed>, "of initial weights and data order", at_least(0)},
       {"train.steps", train_key<&TrainConfig::steps>, "optimizer steps", between(1, kMaxSteps)},
       {"train.sequence", train_key<&TrainConfig::sequence>, "tokens in a window; at most `model.context`",
@@ -291,6 +318,10 @@ const Group kGroups[] = {
       "of a role does not use change nothing."},
      activations_keys},
     {{"weight_gradient", "Which form the weight gradients of the blocks' linear layers have."}, weight_gradient_keys},
+    {{"precision",
+      "How numbers are stored and multiplied. A name instead of an object stands for a set of these keys: fp32, tf32, "
+      "bf16, bf16_stochastic, pure_bf16 (the papers' runs)."},
+     precision_keys},
     {{"optimizer", "How weights follow gradients."}, optimizer_keys},
     {{"schedule", "How the learning rate moves during the run."}, schedule_keys},
     {{"train", "How long, how much at once, and where."}, train_keys},

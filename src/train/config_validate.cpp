@@ -1,10 +1,19 @@
 #include <limits>
 
 #include "llmz/core/error.h"
+#include "llmz/core/system.h"
 #include "llmz/train/config_io.h"
 
 namespace llmz::train {
 namespace {
+
+void check_device(const RunConfig& c) {
+  try {
+    device_from_name(c.train.device);
+  } catch (const Error& e) {
+    fail("train.device: {}", e.what());
+  }
+}
 
 void check_batches(const RunConfig& c) {
   const TrainConfig& t = c.train;
@@ -47,6 +56,7 @@ void validate(const RunConfig& config) {
                config.model.heads * config.model.head_dim(), config.model.kv_heads_or_heads() * config.model.head_dim(),
                config.model.intermediate);
   optim::validate(config.optimizer);
+  check_device(config);
   check_batches(config);
   check_schedule(config);
   check_output(config.output);

@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "llmz/core/transfer.h"
+
 namespace llmz::train {
 namespace {
 
@@ -23,12 +25,11 @@ void DiagnosticsLog::write_errors(int64_t step, const std::vector<CodeError>& er
   }
 }
 
-void DiagnosticsLog::write_spectra(int64_t step, const std::vector<codec::Spectrum>& spectra) {
+void DiagnosticsLog::write_spectra(int64_t step, const std::vector<codec::Spectrum>& spectra, Memory& memory) {
   for (const codec::Spectrum& s : spectra) {
-    const float* values = s.values.as<float>();
-    const Json leading = std::vector<float>(values, values + s.values.numel());
-    spectra_.append(
-        Json{{"step", step}, {"tensor", s.name}, {"energy", *s.total.as<float>()}, {"eigenvalues", leading}}.dump());
+    const Json leading = host_copy<float>(memory, s.values);
+    const auto energy = host_scalar<float>(memory, s.total);
+    spectra_.append(Json{{"step", step}, {"tensor", s.name}, {"energy", energy}, {"eigenvalues", leading}}.dump());
   }
 }
 

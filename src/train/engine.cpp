@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "llmz/core/transfer.h"
 #include "llmz/ops/elementwise.h"
 
 namespace llmz::train {
@@ -39,6 +40,7 @@ struct Engine::Body {
   std::unique_ptr<optim::Optimizer> optimizer;
   std::unique_ptr<optim::GradientClip> clip;
   Tensor tokens, targets, losses;
+  Tensor loss_sum;  ///< over the micro-steps of a step
 
   Body(const EngineOptions& o, Memory& memory) {
     model::BuildOptions build = o.build;
@@ -53,10 +55,12 @@ struct Engine::Body {
     targets = memory.persistent("batch.targets", Category::activations, batch, DType::i32);
     losses = memory.persistent("batch.losses", Category::activations, {o.micro_batch * o.sequence},
                                o.build.precision.statistic());
+    loss_sum = memory.persistent("batch.loss_sum", Category::activations, {1}, DType::f64);
   }
 
   void zero_gradients(Exec& exec) {
     for (const Parameter* p : model->parameters()) ops::fill(exec, p->grad.accumulator(), 0.0f);
+    zero(exec.memory, loss_sum);
   }
   /// What a step with due refreshes does before its first micro-step.
   void refresh(Exec& exec) {
@@ -79,6 +83,7 @@ struct Engine::Body {
   void micro_step(Exec& exec, float grad_scale) {
     const ProgramScope program(exec.memory, "micro_step");
     model->forward_backward(exec, losses, tokens, targets, grad_scale);
+    ops::add_sum(exec, loss_sum, losses);
   }
   void measure(Exec& exec) {
     const ProgramScope program(exec.memory, "gradient_norm");
@@ -95,7 +100,7 @@ struct Engine::Body {
 };
 
 MemoryPlan Engine::plan(const EngineOptions& options) {
-  Memory recorder;
+  Memory recorder(options.device.type);
   Exec exec(recorder);
   {
     Body body(options, recorder);
@@ -118,7 +123,7 @@ MemoryPlan Engine::plan(const EngineOptions& options) {
 }
 
 double Engine::flops_per_micro_step(const EngineOptions& options) {
-  Memory recorder;
+  Memory recorder(options.device.type);
   Exec exec(recorder);
   Body body(options, recorder);
   if (options.training) {
@@ -131,9 +136,15 @@ double Engine::flops_per_micro_step(const EngineOptions& options) {
 
 Engine::Engine(const EngineOptions& options)
     : options_(options),
-      memory_(std::make_unique<Memory>(plan(options))),
+      memory_(std::make_unique<Memory>(plan(options), options.device)),
       exec_(std::make_unique<Exec>(*memory_)),
-      body_(std::make_unique<Body>(options, *memory_)) {}
+      body_(std::make_unique<Body>(options, *memory_)) {
+  if (Gpu* const gpu = memory_->gpu(); gpu != nullptr) {
+    gpu->set_tf32(options.tf32);
+    // A graph holds its launches' arguments: nothing may be drawn anew in each pass.
+    graphs_ = options.training && !gpu->synchronous() && !nn::draws_each_pass(options.build.activations);
+  }
+}
 
 Engine::~Engine() = default;
 
@@ -144,40 +155,66 @@ optim::Optimizer& Engine::optimizer() {
   return *body_->optimizer;
 }
 
-void Engine::initialise(uint64_t seed) { body_->model->initialise(*exec_, seed); }
+void Engine::initialise(uint64_t seed) {
+  body_->model->initialise(*exec_, seed);
+  if (body_->optimizer != nullptr) body_->optimizer->weights_changed(*exec_);
+}
 
 void Engine::begin_step(int64_t step) {
   body_->model->begin_step(step - 1);
   body_->zero_gradients(*exec_);
   refresh_pending_ = !body_->model->clock().due.empty();
   refreshed_ = body_->model->refresh_due();
+  if (refresh_pending_) graph_.reset();  // its projectors are of the past
 }
 
 void Engine::load_batch(std::span<const int32_t> tokens, std::span<const int32_t> targets) {
   const auto count = static_cast<size_t>(options_.micro_batch * options_.sequence);
   check(tokens.size() == count && targets.size() == count, "a micro-batch holds {} tokens, not {}", count,
         tokens.size());
-  std::copy(tokens.begin(), tokens.end(), body_->tokens.as<int32_t>());
-  std::copy(targets.begin(), targets.end(), body_->targets.as<int32_t>());
+  copy_to_device<int32_t>(*memory_, body_->tokens, tokens);
+  copy_to_device<int32_t>(*memory_, body_->targets, targets);
 }
 
-double Engine::micro_step(std::span<const int32_t> tokens, std::span<const int32_t> targets, float grad_scale) {
+void Engine::micro_step(std::span<const int32_t> tokens, std::span<const int32_t> targets, float grad_scale) {
   load_batch(tokens, targets);
   if (refresh_pending_) body_->refresh(*exec_);
   refresh_pending_ = false;
-  body_->micro_step(*exec_, grad_scale);
+  run_micro_step(grad_scale);
   ++body_->model->clock().micro_step;
-  const Tensor losses = body_->losses;
-  double sum = 0;
-  for (int64_t i = 0; i < losses.numel(); ++i) {
-    sum += losses.dtype == DType::f64 ? losses.as<double>()[i] : static_cast<double>(losses.as<float>()[i]);
-  }
-  return sum;
 }
+
+/// The first pass runs by itself (libraries choose their algorithms then), the second is captured, all others of the
+/// same arguments are that graph again.
+void Engine::run_micro_step(float grad_scale) {
+  if (!graphs_ || !warm_) {
+    body_->micro_step(*exec_, grad_scale);
+    warm_ = true;
+    return;
+  }
+  if (graph_ == nullptr || graph_grad_scale_ != grad_scale) {
+    const double before = exec_->flops;
+    memory_->gpu()->begin_capture();
+    try {
+      body_->micro_step(*exec_, grad_scale);
+    } catch (...) {
+      memory_->gpu()->end_capture();
+      throw;
+    }
+    graph_ = memory_->gpu()->end_capture();
+    graph_grad_scale_ = grad_scale;
+    graph_flops_ = exec_->flops - before;
+    exec_->flops = before;
+  }
+  memory_->gpu()->launch(*graph_);
+  exec_->flops += graph_flops_;
+}
+
+double Engine::loss_sum() { return host_scalar<double>(*memory_, body_->loss_sum); }
 
 double Engine::update(int64_t step, double lr) {
   body_->measure(*exec_);
-  const double norm = static_cast<double>(*body_->clip->norm().as<float>());
+  const double norm = static_cast<double>(host_scalar<float>(*memory_, body_->clip->norm()));
   if (!std::isfinite(norm)) {
     const std::string bad = first_bad_tensor();
     fail(
@@ -198,7 +235,7 @@ std::vector<CodeError> Engine::diagnose(std::span<const int32_t> tokens, std::sp
   body_->zero_gradients(*exec_);
   std::vector<CodeError> errors;
   for (const codec::Probe& probe : body_->model->probes()) {
-    const double* norms = probe.norms.as<double>();
+    const std::vector<double> norms = host_copy<double>(*memory_, probe.norms);
     errors.push_back({probe.name, probe.what, norms[1] > 0 ? std::sqrt(norms[0] / norms[1]) : 0.0});
   }
   return errors;
@@ -207,25 +244,28 @@ std::vector<CodeError> Engine::diagnose(std::span<const int32_t> tokens, std::sp
 std::span<const float> Engine::evaluate(std::span<const int32_t> tokens, std::span<const int32_t> targets) {
   load_batch(tokens, targets);
   body_->evaluate(*exec_);
-  return {body_->losses.as<float>(), static_cast<size_t>(body_->losses.numel())};
+  host_losses_ = host_copy<float>(*memory_, body_->losses);
+  return host_losses_;
 }
 
 namespace {
 
-bool all_finite(const Tensor& t) {
-  const float* x = t.as<float>();
-  return std::all_of(x, x + t.numel(), [](float v) { return std::isfinite(v); });
+bool all_finite(Memory& memory, const Tensor& t) {
+  const auto finite = [](const auto& values) {
+    return std::all_of(values.begin(), values.end(), [](auto v) { return std::isfinite(static_cast<float>(v)); });
+  };
+  return t.dtype == DType::bf16 ? finite(host_copy<bf16>(memory, t)) : finite(host_copy<float>(memory, t));
 }
 
 }  // namespace
 
-std::string Engine::first_bad_tensor() const {
+std::string Engine::first_bad_tensor() {
   for (const Parameter* p : body_->model->parameters()) {
-    if (!all_finite(p->weight)) return "weight " + p->name;
+    if (!all_finite(*memory_, p->weight)) return "weight " + p->name;
   }
   for (const Parameter* p : body_->model->parameters()) {
     const Tensor grad = p->grad.accumulator();
-    if (grad.present() && !all_finite(grad)) return "gradient " + p->name;
+    if (grad.present() && !all_finite(*memory_, grad)) return "gradient " + p->name;
   }
   return "";
 }

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "llmz/core/random.h"
+#include "llmz/core/transfer.h"
 
 namespace llmz::train {
 
@@ -40,12 +41,15 @@ struct Generator::Body {
   std::vector<nn::KvCache> caches;
   Tensor tokens, logits;
 
-  Body(const model::ModelConfig& config, int64_t prompt_tokens, int64_t capacity, Memory& memory) {
-    model = model::make_model(config, {.gradients = false}, memory);
+  Body(const model::ModelConfig& config, nn::Precision precision, int64_t prompt_tokens, int64_t capacity,
+       Memory& memory) {
+    model = model::make_model(config, {.precision = precision, .gradients = false}, memory);
     const Shape shape = {1, capacity, config.kv_heads_or_heads(), config.head_dim()};
     for (int64_t i = 0; i < config.layers; ++i) {
-      const Tensor k = memory.persistent(fmt::format("layers.{}.cache.k", i), Category::codes, shape, DType::f32);
-      const Tensor v = memory.persistent(fmt::format("layers.{}.cache.v", i), Category::codes, shape, DType::f32);
+      const Tensor k =
+          memory.persistent(fmt::format("layers.{}.cache.k", i), Category::codes, shape, precision.activation);
+      const Tensor v =
+          memory.persistent(fmt::format("layers.{}.cache.v", i), Category::codes, shape, precision.activation);
       caches.push_back({k, v});
     }
     tokens = memory.persistent("tokens", Category::activations, {1, prompt_tokens}, DType::i32);
@@ -63,23 +67,25 @@ struct Generator::Body {
   }
 };
 
-Generator::Generator(const CheckpointHeader& checkpoint, int64_t prompt_tokens, int64_t new_tokens)
+Generator::Generator(const CheckpointHeader& checkpoint, int64_t prompt_tokens, int64_t new_tokens,
+                     const Placement& placement)
     : prompt_tokens_(prompt_tokens), new_tokens_(new_tokens) {
   const int64_t capacity = prompt_tokens + new_tokens;
   check(prompt_tokens >= 1, "the prompt is empty: give at least one token");
   check(capacity <= checkpoint.model.context,
         "{} prompt tokens and {} new ones exceed the model's context of {}: shorten the prompt or lower --tokens",
         prompt_tokens, new_tokens, checkpoint.model.context);
-  Memory recorder;
+  Memory recorder(placement.device.type);
   {
     Exec exec(recorder);
-    Body body(checkpoint.model, prompt_tokens, capacity, recorder);
+    Body body(checkpoint.model, placement.precision, prompt_tokens, capacity, recorder);
     body.prefill(exec);
     body.decode(exec, capacity - 1);
   }
-  memory_ = std::make_unique<Memory>(recorder.finish());
-  body_ = std::make_unique<Body>(checkpoint.model, prompt_tokens, capacity, *memory_);
-  load_weights(checkpoint.folder, *body_->model);
+  memory_ = std::make_unique<Memory>(recorder.finish(), placement.device);
+  if (memory_->gpu() != nullptr) memory_->gpu()->set_tf32(placement.tf32);
+  body_ = std::make_unique<Body>(checkpoint.model, placement.precision, prompt_tokens, capacity, *memory_);
+  load_weights(checkpoint.folder, *body_->model, *memory_);
 }
 
 Generator::~Generator() = default;
@@ -90,16 +96,15 @@ void Generator::run(std::span<const int32_t> prompt, const SamplingOptions& opti
         prompt.size());
   Exec exec(*memory_);
   const RandomStream random(options.seed, Purpose::sampling);
-  auto* tokens = body_->tokens.as<int32_t>();
-  std::copy(prompt.begin(), prompt.end(), tokens);
-  const std::span<const float> logits(body_->logits.as<float>(), static_cast<size_t>(body_->logits.numel()));
+  copy_to_device<int32_t>(*memory_, body_->tokens, prompt);
 
   body_->prefill(exec);
   for (int64_t i = 0; i < new_tokens_; ++i) {
     const auto uniform = static_cast<double>(random.uniform(static_cast<uint64_t>(i)));
-    const int32_t token = sample_token(logits, options, uniform);
+    const int32_t token = sample_token(host_copy<float>(*memory_, body_->logits), options, uniform);
     if (token == stop || !on_token(token) || i + 1 == new_tokens_) return;
-    tokens[0] = token;
+    const Tensor first = body_->tokens.slice(1, 0, 1);
+    copy_to_device<int32_t>(*memory_, first, std::span<const int32_t>(&token, 1));
     body_->decode(exec, prompt_tokens_ + i);
   }
 }

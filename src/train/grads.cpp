@@ -62,10 +62,11 @@ double write_gradients(const fs::path& checkpoint, const std::vector<std::vector
   options.micro_batch = static_cast<int64_t>(rows.size());
   options.sequence = sequence;
   Engine engine(options);
-  load_weights(header.folder, engine.model());
+  load_weights(header.folder, engine.model(), engine.memory());
   const auto count = static_cast<double>(tokens.size());
   engine.begin_step(1);
-  double loss = engine.micro_step(tokens, targets, static_cast<float>(1 / count)) / count;
+  engine.micro_step(tokens, targets, static_cast<float>(1 / count));
+  double loss = engine.loss_sum() / count;
 
   std::vector<io::SafetensorsEntry> entries = {{"loss", Tensor(&loss, DType::f64, {1})}};
   for (const Parameter* p : engine.model().parameters()) {

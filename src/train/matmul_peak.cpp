@@ -11,30 +11,31 @@
 namespace llmz::train {
 namespace {
 
-constexpr int64_t kSize = 2048;
-constexpr double kEnough = 0.5;  // seconds: a slow machine need not repeat
+constexpr int64_t kSize = 2048, kGpuSize = 8192;  // large enough to keep all of it busy
+constexpr double kEnough = 0.5;                   // seconds: a slow machine need not repeat
 
 struct Operands {
   Tensor a, b, c;
-  explicit Operands(Memory& memory)
-      : a(memory.persistent("a", Category::workspace, {kSize, kSize}, DType::f32)),
-        b(memory.persistent("b", Category::workspace, {kSize, kSize}, DType::f32)),
-        c(memory.persistent("c", Category::workspace, {kSize, kSize}, DType::f32)) {}
+  Operands(Memory& memory, DType type) {
+    const int64_t size = memory.target() == DeviceType::cuda ? kGpuSize : kSize;
+    for (Tensor* t : {&a, &b, &c}) *t = memory.persistent("operand", Category::workspace, {size, size}, type);
+  }
   void multiply(Exec& exec) const {
     const ProgramScope program(exec.memory, "multiply");
     ops::matmul(exec, {.c = c, .a = a, .b = b});
+    if (exec.memory.gpu() != nullptr) exec.memory.gpu()->synchronize();
   }
 };
 
 }  // namespace
 
-double measure_matmul_peak(int repetitions) {
-  Memory recorder;
+double measure_matmul_peak(Device device, DType type, int repetitions) {
+  Memory recorder(device.type);
   Exec dry(recorder);
-  Operands(recorder).multiply(dry);
-  Memory memory(recorder.finish());
+  Operands(recorder, type).multiply(dry);
+  Memory memory(recorder.finish(), device);
   Exec exec(memory);
-  const Operands operands(memory);
+  const Operands operands(memory, type);
   ops::fill(exec, operands.a, 0.5f);
   ops::fill(exec, operands.b, 0.25f);
   operands.multiply(exec);  // the first call compiles the kernel and touches the pages

@@ -149,4 +149,17 @@ void reset_method(RunConfig& config) {
   config.optimizer.lr_scale.attention_output = defaults.lr_scale.attention_output;
 }
 
+const std::vector<PrecisionSet>& precision_sets() {
+  static const std::vector<PrecisionSet> all = {
+      {"fp32", "everything fp32", {"fp32", "master", "fp32", "fp32"}},
+      {"tf32", "fp32, products on a GPU with factors rounded to TF32", {"tf32", "master", "fp32", "fp32"}},
+      {"bf16", "bf16 products, fp32 master weights and moments", {"bf16", "master", "fp32", "fp32"}},
+      {"bf16_stochastic", "bf16 weights rounded at random, fp32 moments", {"bf16", "stochastic", "fp32", "fp32"}},
+      {"pure_bf16",
+       "the papers' runs: weights and moments bf16, rounded to nearest, no master copy",
+       {"bf16", "nearest", "bf16", "fp32"}},
+  };
+  return all;
+}
+
 }  // namespace llmz::train

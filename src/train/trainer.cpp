@@ -113,7 +113,7 @@ class Trainer {
       state_.data_tokens = data.train.tokens();
     }
     resumed_ = newest.has_value();
-    matmul_peak_ = measure_matmul_peak();
+    matmul_peak_ = measure_matmul_peak(engine_.options().device, engine_.options().build.precision.activation);
   }
 
   TrainResult run() {
@@ -132,7 +132,8 @@ class Trainer {
       result.loss = metrics.loss;
       log.write(metrics);
       progress.step(metrics);
-      if (has_spectra && engine_.refreshed()) diagnostics.write_spectra(state_.step, engine_.model().spectra());
+      if (has_spectra && engine_.refreshed())
+        diagnostics.write_spectra(state_.step, engine_.model().spectra(), engine_.memory());
       // Over the step's last micro-batch, after its update: nothing of the run depends on it.
       if (due(config_.train.diagnostics)) diagnostics.write_errors(state_.step, engine_.diagnose(inputs_, targets_));
       // Asked once a step: a signal that comes later finds the next step, and nothing ends unsaved.
@@ -159,12 +160,18 @@ class Trainer {
     fmt::print(stderr, "{}\n", plan_table(engine_.memory_plan()));
     fmt::print(stderr,
                "model: {} with {:.2f} M parameters; data: {} tokens in {} windows, {:.2f} passes over them planned; "
-               "{} threads, matmul peak {:.0f} GFLOP/s\n",
+               "{}, matmul peak {:.0f} GFLOP/s\n",
                config_.model.architecture, static_cast<double>(model.parameter_count()) * 1e-6, data_.train.tokens(),
-               loader_.windows(), loader_.epochs(config_.train.steps), ops::threads(), matmul_peak_ * 1e-9);
+               loader_.windows(), loader_.epochs(config_.train.steps), where_it_runs(), matmul_peak_ * 1e-9);
     if (!data_.validation) fmt::print(stderr, "no validation data: no validation loss, no best checkpoint\n");
     if (resumed_) fmt::print(stderr, "resumed after step {}\n", state_.step);
     for (const std::string& change : changes_) fmt::print(stderr, "changed since then: {}\n", change);
+  }
+
+  std::string where_it_runs() const {
+    const Device device = engine_.options().device;
+    if (device.type == DeviceType::cpu) return fmt::format("{} threads", ops::threads());
+    return fmt::format("{} ({})", device_name(device), cuda_info().devices.at(static_cast<size_t>(device.index)).name);
   }
 
   StepMetrics step(data::Prefetcher& batches) {
@@ -177,15 +184,14 @@ class Trainer {
 
     engine_.exec().flops = 0;
     engine_.begin_step(state_.step + 1);
-    double sum = 0;
     for (int i = 0; i < micro_steps; ++i) {
       batches.next(inputs_, targets_);
-      sum += engine_.micro_step(inputs_, targets_, 1.0f / static_cast<float>(tokens));
+      engine_.micro_step(inputs_, targets_, 1.0f / static_cast<float>(tokens));
     }
     StepMetrics metrics;
-    metrics.loss = sum / static_cast<double>(tokens);
     metrics.lr = config_.optimizer.lr * optim::schedule_factor(config_.schedule, state_.step, config_.train.steps);
     metrics.grad_norm = engine_.update(state_.step + 1, metrics.lr);
+    metrics.loss = engine_.loss_sum() / static_cast<double>(tokens);
     state_.step += 1;
     state_.tokens += tokens;
 
@@ -235,6 +241,7 @@ class Trainer {
 };
 
 void check_memory(const EngineOptions& options) {
+  if (options.device.type != DeviceType::cpu) return;  // a GPU says itself what it lacks
   const MemoryPlan plan = Engine::plan(options);
   const MemoryInfo memory = memory_info();
   check(static_cast<int64_t>(plan.arena_bytes) <= memory.available || memory.available == 0,
@@ -246,17 +253,40 @@ void check_memory(const EngineOptions& options) {
 
 }  // namespace
 
+nn::Precision precision_of(const PrecisionConfig& config, Device device) {
+  const bool on_gpu = device.type == DeviceType::cuda;
+  const bool half = config.compute == "bf16" || (config.compute == "auto" && on_gpu);
+  const DType type = half ? DType::bf16 : DType::f32;
+  return {.weight = type, .activation = type, .gradient = config.gradients == "bf16" ? DType::bf16 : DType::f32};
+}
+
+Placement place(const std::string& device_name, const std::string& compute, const std::optional<RunConfig>& trained) {
+  const Device device = device_from_name(device_name);
+  PrecisionConfig precision;
+  precision.compute = !compute.empty() ? compute : device.type == DeviceType::cpu ? "fp32" : "auto";
+  if (compute.empty() && device.type == DeviceType::cuda && trained) precision.compute = trained->precision.compute;
+  return {device, precision_of(precision, device), precision.compute == "tf32"};
+}
+
 EngineOptions engine_options(const RunConfig& config) {
+  const Device device = device_from_name(config.train.device);
+  optim::OptimizerConfig optimizer = config.optimizer;
+  optimizer.precision = {.bf16_moments = config.precision.moments == "bf16",
+                         .weights = config.precision.weights,
+                         .seed = config.train.seed};
   return {.model = config.model,
           .build = {.activations = config.activations,
                     .weight_gradient = config.weight_gradient,
+                    .precision = precision_of(config.precision, device),
                     .loss_chunk = config.train.loss_chunk,
                     .probes = config.train.diagnostics > 0,
                     .seed = config.train.seed},
-          .optimizer = config.optimizer,
+          .optimizer = optimizer,
           .micro_batch = config.train.micro_batch,
           .sequence = config.train.sequence,
-          .training = true};
+          .training = true,
+          .device = device,
+          .tf32 = config.precision.compute == "tf32"};
 }
 
 int use_threads(int64_t threads) {

@@ -91,7 +91,7 @@ TEST_CASE("Hugging Face's config.json and model.safetensors alone are a model to
   const CheckpointHeader header = open_model(temp.path() / "hf");
   CHECK(!header.state.has_value());
   Engine other({.model = header.model, .micro_batch = 2, .sequence = 8});
-  load_weights(header.folder, other.model());
+  load_weights(header.folder, other.model(), other.memory());
   CHECK(same_weights(engine, other));
 }
 

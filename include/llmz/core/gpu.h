@@ -1,9 +1,11 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <string>
 
+struct CUevent_st;
 struct CUstream_st;
 struct cublasLtContext;
 struct cusolverDnContext;
@@ -40,7 +42,7 @@ class Gpu {
 
   /// Returns when the bytes are there. Waits for everything before it on the stream.
   void copy_to_host(void* to, const void* from, size_t bytes);
-  /// Returns when `from` may be written again; in order on the stream.
+  /// Returns when `from` may be written again, which is before the stream gets to it; in order on the stream.
   void copy_to_device(void* to, const void* from, size_t bytes);
   void fill(void* p, int byte, size_t bytes);  ///< in order on the stream
   void synchronize();
@@ -48,6 +50,8 @@ class Gpu {
   /// What a launcher calls after each launch: throws Error naming the kernel when it was refused, and with
   /// LLMZ_CUDA_SYNC=1 in the environment waits for it, so that a fault shows at the kernel that made it.
   void check_launch(const char* kernel);
+  /// Whether LLMZ_CUDA_SYNC asks for that.
+  bool synchronous() const { return synchronous_; }
 
   /// Whether products of f32 matrices may round their factors to TF32 (10 bits behind the point), which tensor cores
   /// take: several times as fast. Off at first.
@@ -71,7 +75,11 @@ class Gpu {
   CUstream_st* stream_ = nullptr;
   cublasLtContext* blas_ = nullptr;
   cusolverDnContext* solver_ = nullptr;
-  void* staging_ = nullptr;  ///< pinned
+  // Pinned memory in slots: one may be filled while others are still on their way.
+  static constexpr size_t kSlots = 8;
+  std::byte* staging_ = nullptr;
+  std::array<CUevent_st*, kSlots> sent_ = {};  ///< when what was put into a slot last has been copied
+  size_t next_slot_ = 0;
   std::shared_ptr<void> matmul_choices_;
 };
 

@@ -2,7 +2,10 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "llmz/core/tensor.h"
 
 namespace llmz {
 
@@ -56,5 +59,9 @@ ProcessMemory process_memory();
 /// Never throws: a machine without GPU or driver, or a build without CUDA, is an answer, in `reason`. Takes up to a
 /// second where there is a GPU, since the CUDA runtime starts.
 CudaInfo cuda_info();
+
+/// "cpu", "cuda" (the first GPU), "cuda:2", or "auto": the first GPU where this process sees one, else the CPU. Throws
+/// Error for anything else; whether a named GPU is there is found out when it is opened.
+Device device_from_name(std::string_view name);
 
 }  // namespace llmz

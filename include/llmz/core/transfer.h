@@ -46,4 +46,41 @@ T host_scalar(Memory& memory, const Tensor& from) {
   return host_copy<T>(memory, from).at(0);
 }
 
+/// All bytes of a contiguous tensor become 0.
+inline void zero(Memory& memory, const Tensor& t) {
+  check(t.contiguous(), "only a contiguous tensor is zeroed whole, not {}", t.shape.str());
+  if (t.data == nullptr) return;
+  if (memory.gpu() != nullptr) {
+    memory.gpu()->fill(t.data, 0, t.bytes());
+  } else {
+    std::memset(t.data, 0, t.bytes());
+  }
+}
+
+/// A contiguous tensor where the host can read and write it: itself on the CPU, a copy of a GPU's.
+class HostMirror {
+ public:
+  /// `memory` holds the tensor where that is on a GPU, and may be null where it is not.
+  HostMirror(Memory* memory, const Tensor& original) : memory_(memory), original_(original), view_(original) {
+    if (original.device.type != DeviceType::cuda) return;
+    check(memory != nullptr && memory->gpu() != nullptr && original.contiguous(),
+          "a tensor on a GPU has a mirror only where it is contiguous and its memory is known");
+    copy_.resize(original.bytes());
+    view_.data = copy_.data();
+    view_.device = {};
+  }
+  void download() {
+    if (!copy_.empty()) memory_->gpu()->copy_to_host(copy_.data(), original_.data, copy_.size());
+  }
+  void upload() {
+    if (!copy_.empty()) memory_->gpu()->copy_to_device(original_.data, copy_.data(), copy_.size());
+  }
+  const Tensor& tensor() const { return view_; }
+
+ private:
+  Memory* memory_;
+  Tensor original_, view_;
+  std::vector<std::byte> copy_;
+};
+
 }  // namespace llmz

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "llmz/core/tensor.h"
+#include "llmz/core/memory.h"
 #include "llmz/io/files.h"
 
 namespace llmz::io {
@@ -21,7 +21,7 @@ namespace llmz::io {
 /// A tensor to write.
 struct SafetensorsEntry {
   std::string name;
-  Tensor tensor;                        ///< in CPU memory, any strides
+  Tensor tensor;                        ///< in CPU memory with any strides, or contiguous on a GPU
   bool transpose = false;               ///< a matrix [m,n] is stored as [n,m]
   std::optional<DType> stored_as = {};  ///< another floating-point type on disk, rounded to nearest
 };
@@ -30,9 +30,9 @@ struct SafetensorsEntry {
 /// bytes and wider types come first, so that every tensor is aligned; the order of entries of one width is kept.
 /// Programs of the Hugging Face family want the metadata {"format": "pt"} in a model's weights.
 /// Throws Error when a name is empty or stands twice, a tensor is absent or has no data here, or the disk is full; what
-/// stood at `path` before is then still there.
+/// stood at `path` before is then still there. `memory` is that of tensors on a GPU.
 FileDigest write_safetensors(const std::filesystem::path& path, std::span<const SafetensorsEntry> entries,
-                             const std::map<std::string, std::string>& metadata = {});
+                             const std::map<std::string, std::string>& metadata = {}, Memory* memory = nullptr);
 
 /// A tensor as the header describes it.
 struct SafetensorsTensor {
@@ -57,10 +57,11 @@ class SafetensorsFile {
   /// Null when there is none of that name.
   const SafetensorsTensor* find(std::string_view name) const;
 
-  /// Overwrites `into`, in CPU memory, any strides. `transpose`: the file's [n,m] becomes [m,n] here. F64, F32, BF16
-  /// and F16 are converted to the tensor's floating-point type, rounded to nearest (F64 to bf16 by way of fp32). A
-  /// scalar is read into [1]. Throws Error naming file and tensor when it is missing or shape or type do not fit.
-  void read(std::string_view name, const Tensor& into, bool transpose = false) const;
+  /// Overwrites `into`, in CPU memory with any strides, or contiguous on the GPU of `memory`. `transpose`: the file's
+  /// [n,m] becomes [m,n] here. F64, F32, BF16 and F16 are converted to the tensor's floating-point type, rounded to
+  /// nearest (F64 to bf16 by way of fp32). A scalar is read into [1]. Throws Error naming file and tensor when it is
+  /// missing or shape or type do not fit.
+  void read(std::string_view name, const Tensor& into, bool transpose = false, Memory* memory = nullptr) const;
 
  private:
   explicit SafetensorsFile(InputFile file) : file_(std::move(file)) {}

@@ -14,6 +14,8 @@ namespace llmz::nn {
 struct Precision {
   DType weight = DType::f32;
   DType activation = DType::f32;
+  DType gradient = DType::f32;  ///< of weight gradients, which are summed over micro-batches; f64 in an f64 model
+  DType accumulator() const { return activation == DType::f64 ? DType::f64 : gradient; }
   DType statistic() const { return activation == DType::f64 ? DType::f64 : DType::f32; }
 };
 

@@ -24,8 +24,8 @@ class Linear {
 
   /// y [T,out] = x·Wᵀ (+ b), or added to y when `accumulate`.
   void forward(Exec& exec, Tensor y, Tensor x, bool accumulate = false);
-  /// dW += dyᵀ·X, db += Σ dy. A dense dW comes from `x`, X as decoded; a low-rank one from the code, or from `x`, the coded
-  /// tensor as decoded, where that is present and the code is no sketch.
+  /// dW += dyᵀ·X, db += Σ dy. A dense dW comes from `x`, X as decoded; a low-rank one from the code, or from `x`, the
+  /// coded tensor as decoded, where that is present and the code is no sketch.
   void weight_gradient(Exec& exec, Tensor dy, codec::Codec& input, Tensor x);
   /// dx [T,in] = dy·W.
   void input_gradient(Exec& exec, Tensor dx, Tensor dy);

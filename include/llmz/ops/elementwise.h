@@ -21,6 +21,9 @@ void row_means(Exec& exec, Tensor x);
 /// norms[0] = Σ (a − b)², norms[1] = Σ b², over all elements; same shape, any strides with dense rows. norms [2] f64.
 void difference_norms(Exec& exec, Tensor norms, Tensor a, Tensor b);
 
+/// total[0] += Σ x, in double; total [1] f64, x contiguous. The order of additions is fixed by the number of elements.
+void add_sum(Exec& exec, Tensor total, Tensor x);
+
 /// out = in, converting dtype; same shape (up to 4 dimensions), any strides with a dense last dimension.
 void copy(Exec& exec, Tensor out, Tensor in);
 

@@ -23,6 +23,15 @@ struct DecayOn {
   bool norms = false, biases = false, embedding = false;
 };
 
+/// How the optimizer's numbers are stored; filled in from JSON `precision`.
+struct StatePrecision {
+  bool bf16_moments = false;  ///< else fp32 (f64 in an f64 model)
+  /// What a bf16 weight does about updates smaller than its spacing: `master` (an fp32 copy is updated), `stochastic`
+  /// (rounded up or down at random), `nearest` (they are lost).
+  std::string weights = "master";
+  uint64_t seed = 1;  ///< of stochastic rounding
+};
+
 /// JSON `optimizer`.
 struct OptimizerConfig {
   std::string name = "adamw";
@@ -35,6 +44,7 @@ struct OptimizerConfig {
   float clip_norm = 1.0f;  ///< global gradient norm; 0 = no clipping
   LrScale lr_scale;
   DecayOn decay_on;
+  StatePrecision precision;
 };
 
 std::vector<std::string> moment_kinds();

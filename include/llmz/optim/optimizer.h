@@ -26,6 +26,9 @@ class Optimizer {
   /// Whether `refresh` does anything.
   virtual bool refreshes() const { return false; }
 
+  /// Weights were set from outside (initial values, another model's): master copies follow them.
+  virtual void weights_changed(Exec&) {}
+
   /// A named state tensor of one parameter; `slot` is PyTorch's name for it (exp_avg …) where it has one.
   struct State {
     const Parameter* parameter = nullptr;

@@ -35,7 +35,7 @@ TrainState load_checkpoint(const std::filesystem::path& from, Engine& engine);
 RunConfig read_run_config(const std::filesystem::path& from);
 
 /// Reads the weights of `from`: a checkpoint, or any folder with Hugging Face's config.json and model.safetensors.
-void load_weights(const std::filesystem::path& from, model::Model& model);
+void load_weights(const std::filesystem::path& from, model::Model& model, Memory& memory);
 
 /// What stands in a checkpoint folder beside the tensors.
 struct CheckpointHeader {

@@ -18,9 +18,17 @@ struct DataConfig {
   std::string tokenizer;                ///< folder or file; empty = the tokenizer in `path`, if any
 };
 
+/// JSON `precision`. Written as a text it is the name of a set of these (precision_sets).
+struct PrecisionConfig {
+  std::string compute = "auto";    ///< auto | fp32 | tf32 | bf16: weights and activations in products
+  std::string weights = "master";  ///< master | stochastic | nearest: how bf16 weights take small updates
+  std::string moments = "fp32";    ///< fp32 | bf16
+  std::string gradients = "fp32";  ///< fp32 | bf16
+};
+
 /// JSON `train`.
 struct TrainConfig {
-  std::string device = "auto";  ///< auto | cpu
+  std::string device = "auto";  ///< auto | cpu | cuda | cuda:k
   uint64_t seed = 1;
   int64_t steps = 1000;
   int64_t sequence = 256;     ///< tokens in a window
@@ -48,6 +56,7 @@ struct RunConfig {
   DataConfig data;
   nn::ActivationsConfig activations;
   codec::GradientConfig weight_gradient;
+  PrecisionConfig precision;
   optim::OptimizerConfig optimizer;
   optim::ScheduleConfig schedule;
   TrainConfig train;

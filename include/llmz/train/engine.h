@@ -18,6 +18,8 @@ struct EngineOptions {
   optim::OptimizerConfig optimizer = {};
   int64_t micro_batch = 1, sequence = 1;
   bool training = true;  ///< false: evaluation only, no gradients and no optimizer
+  Device device = {};
+  bool tf32 = false;  ///< f32 products on a GPU may round their factors to TF32
 };
 
 /// One measured error.
@@ -44,6 +46,7 @@ class Engine {
   model::Model& model();
   optim::Optimizer& optimizer();
   Exec& exec() { return *exec_; }
+  Memory& memory() { return *memory_; }
 
   void initialise(uint64_t seed);
 
@@ -54,10 +57,13 @@ class Engine {
   bool refreshed() const { return refreshed_; }
 
   /// Forward and backward of one micro-batch; tokens, targets [micro_batch·sequence]. Gradients of grad_scale·Σ loss
-  /// are added up. Returns Σ loss over the targets, in nats.
-  double micro_step(std::span<const int32_t> tokens, std::span<const int32_t> targets, float grad_scale);
+  /// are added up. Does not wait for a GPU.
+  void micro_step(std::span<const int32_t> tokens, std::span<const int32_t> targets, float grad_scale);
+  /// Σ loss over the targets of all micro-steps since `begin_step`, in nats.
+  double loss_sum();
   /// Measures the global gradient norm, clips, updates the weights. `step` counts from 1. Returns the norm before
-  /// clipping. Throws Error naming the first bad tensor, and updates nothing, when the norm is not finite.
+  /// clipping: the one number that a step waits for, since it keeps a NaN out of the weights. Throws Error naming the
+  /// first bad tensor, and updates nothing, when the norm is not finite.
   double update(int64_t step, double lr);
 
   /// Relative errors ‖approximate − exact‖/‖exact‖ of every lossy code and of the weight gradients made from it, over
@@ -68,10 +74,11 @@ class Engine {
   std::span<const float> evaluate(std::span<const int32_t> tokens, std::span<const int32_t> targets);
 
   /// Name of the first weight or gradient, in the model's order, that holds a NaN or an infinity; empty when none does.
-  std::string first_bad_tensor() const;
+  std::string first_bad_tensor();
 
  private:
   struct Body;
+  void run_micro_step(float grad_scale);
   void load_batch(std::span<const int32_t> tokens, std::span<const int32_t> targets);
 
   EngineOptions options_;
@@ -79,6 +86,12 @@ class Engine {
   std::unique_ptr<Exec> exec_;
   std::unique_ptr<Body> body_;
   bool refresh_pending_ = false, refreshed_ = false;
+  std::vector<float> host_losses_;
+  // On a GPU, a micro-step's launches as one graph.
+  bool graphs_ = false, warm_ = false;
+  std::unique_ptr<Gpu::Graph> graph_;
+  float graph_grad_scale_ = 0;
+  double graph_flops_ = 0;
 };
 
 }  // namespace llmz::train

@@ -8,6 +8,7 @@
 
 #include "llmz/model/model.h"
 #include "llmz/train/checkpoint.h"
+#include "llmz/train/trainer.h"
 
 namespace llmz::train {
 
@@ -25,7 +26,8 @@ int32_t sample_token(std::span<const float> logits, const SamplingOptions& optio
 class Generator {
  public:
   /// Plans and allocates for `prompt_tokens` plus `new_tokens`. Throws Error when they exceed model.context.
-  Generator(const CheckpointHeader& checkpoint, int64_t prompt_tokens, int64_t new_tokens);
+  Generator(const CheckpointHeader& checkpoint, int64_t prompt_tokens, int64_t new_tokens,
+            const Placement& placement = {});
   ~Generator();
 
   /// Draws new tokens until their number is reached, `stop` is drawn (−1 = never) or `on_token` returns false. Token i

@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+#include <array>
+
 #include "llmz/train/config.h"
 
 namespace llmz::train {
@@ -26,5 +28,13 @@ RunConfig with_preset(RunConfig config, const std::string& name);
 
 /// Sets the keys that presets decide back to their defaults.
 void reset_method(RunConfig& config);
+
+/// A name for a whole `precision` section.
+struct PrecisionSet {
+  const char* name;
+  const char* meaning;
+  PrecisionConfig config;
+};
+const std::vector<PrecisionSet>& precision_sets();
 
 }  // namespace llmz::train

@@ -26,6 +26,18 @@ struct TrainResult {
 /// Throws Error for whatever the user can mend; what was saved before stays.
 TrainResult run_training(const TrainRequest& request);
 
+/// Element types of a run on `device`.
+nn::Precision precision_of(const PrecisionConfig& config, Device device);
+
+/// Where and in which types a finished model is evaluated or continued: `device` as train.device; `compute` as
+/// precision.compute, or empty: as it was trained on a GPU, fp32 on the CPU.
+struct Placement {
+  Device device;
+  nn::Precision precision;
+  bool tf32 = false;
+};
+Placement place(const std::string& device, const std::string& compute, const std::optional<RunConfig>& trained);
+
 /// The part of a configuration that decides memory and arithmetic.
 EngineOptions engine_options(const RunConfig& config);
 
