@@ -26,12 +26,13 @@ struct Queries {
   float *lse, *delta;  // [kQueries]
 };
 
-/// The queries that see a block's keys: tiles of one head, then the next head's.
-struct QueryStream {
-  int b, first_head, heads, first_tile, tiles;  // tiles of a head
-  __device__ int steps() const { return heads * tiles; }
-  __device__ int head(int step) const { return first_head + step / tiles; }
-  __device__ int tile(int step) const { return first_tile + step % tiles; }
+/// Where in the queries that see a block's keys: the tiles of one head, then the next head's.
+struct Cursor {
+  int head, query, stage = 0;
+  __device__ void advance(int first, int end, int tile) {
+    query += tile, stage ^= 1;
+    if (query >= end) query = first, ++head;
+  }
 };
 
 template <int Width>
@@ -59,8 +60,6 @@ __device__ __forceinline__ void add_queries(float (&dk)[KeyTiling<Width>::kM][Wi
   constexpr int kM = KeyTiling<Width>::kM, N = KeyTiling<Width>::kChunk;
   const uint16_t *q = from.q + chunk * kPitch<Width>, *dout = from.dout + chunk * kPitch<Width>;
   float p[kM][N / 8][4], ds[kM][N / 8][4];
-  clear(p);
-  clear(ds);
   multiply_rows<Width, kM, N>(p, k, q);
   multiply_rows<Width, kM, N>(ds, v, dout);
   const bool hides = KeyTiling<Width>::kWarpRows - 1 > behind;
@@ -78,42 +77,43 @@ __device__ __forceinline__ void add_queries(float (&dk)[KeyTiling<Width>::kM][Wi
 }
 
 template <int Width>
-__global__ void __launch_bounds__(kAttentionThreads) key_gradients_kernel(AttentionBackward x) {
+__global__ void __launch_bounds__(kAttentionThreads, 2) key_gradients_kernel(AttentionBackward x) {
   using Tiling = KeyTiling<Width>;
   constexpr int kM = Tiling::kM, kQueries = Tiling::kQueries, kResident = Tiling::kRows * kPitch<Width>;
   const AttentionShape& shape = x.shape;
   const int b = blockIdx.z, kv = blockIdx.y, first = blockIdx.x * Tiling::kRows;  // the first keys are seen most
   const int warp_first = first + this_warp() * Tiling::kWarpRows, valid = shape.keys - first;
-  const int first_tile = max(0, first - shape.before()) / kQueries;
-  const QueryStream stream{b, kv * shape.group, shape.group, first_tile,
-                           (shape.queries + kQueries - 1) / kQueries - first_tile};
+  const int first_query = max(0, first - shape.before()) / kQueries * kQueries;
+  const int end_head = shape.queries > 0 ? (kv + 1) * shape.group : 0;
   uint16_t* const k = dynamic_shared<uint16_t>();
-  const auto stage = [&](int step) {
-    uint16_t* const tiles = k + 2 * kResident + step % 2 * 2 * Tiling::kTile;
-    float* const numbers = reinterpret_cast<float*>(k + 2 * kResident + 4 * Tiling::kTile) + step % 2 * 2 * kQueries;
+  const auto stage = [&](int which) {
+    uint16_t* const tiles = k + 2 * kResident + which * 2 * Tiling::kTile;
+    float* const numbers = reinterpret_cast<float*>(k + 2 * kResident + 4 * Tiling::kTile) + which * 2 * kQueries;
     return Queries{tiles, tiles + Tiling::kTile, numbers, numbers + kQueries};
   };
-  const auto copy_step = [&](int step) {
-    copy_queries<Width>(stage(step), x, b, stream.head(step), stream.tile(step) * kQueries);
+  const auto copy_at = [&](const Cursor& at) {
+    if (at.head < end_head) copy_queries<Width>(stage(at.stage), x, b, at.head, at.query);
   };
   copy_rows<Width, Tiling::kRows>(k, x.k, b, kv, first, valid, shape.width);
   copy_rows<Width, Tiling::kRows>(k + kResident, x.v, b, kv, first, valid, shape.width);
-  if (stream.steps() > 0) copy_step(0);
+  Cursor at{kv * shape.group, first_query};
+  copy_at(at);
   uint16_t* const warp_k = k + this_warp() * Tiling::kWarpRows * kPitch<Width>;
 
   float dk[kM][Width / 8][4], dv[kM][Width / 8][4];
   clear(dk);
   clear(dv);
-  for (int step = 0; step < stream.steps(); ++step) {
+  while (at.head < end_head) {
     wait_for_copies();
     __syncthreads();  // the tile is there, and nobody reads the other stage any more
-    if (step + 1 < stream.steps()) copy_step(step + 1);
-    const Queries queries = stage(step);
+    const Cursor now = at;
+    at.advance(first_query, shape.queries, kQueries);
+    copy_at(at);
 #pragma unroll 1
     for (int chunk = 0; chunk < kQueries; chunk += Tiling::kChunk) {
-      const int behind = stream.tile(step) * kQueries + chunk + shape.before() - warp_first;
+      const int behind = now.query + chunk + shape.before() - warp_first;
       if (warp_first >= shape.keys || behind + Tiling::kChunk - 1 < 0) continue;
-      add_queries<Width>(dk, dv, warp_k, warp_k + kResident, queries, chunk, behind, shape.scale * kLog2E);
+      add_queries<Width>(dk, dv, warp_k, warp_k + kResident, stage(now.stage), chunk, behind, shape.scale * kLog2E);
     }
   }
   float ones[kM][2], scale[kM][2];

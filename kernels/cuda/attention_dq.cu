@@ -62,8 +62,6 @@ __device__ __forceinline__ void add_keys(float (&sum)[M][Width / 8][4], QueryNum
                                          const uint16_t* dout, const uint16_t* k, const uint16_t* v, int last_seen,
                                          float factor) {
   float p[M][N / 8][4], dp[M][N / 8][4];
-  clear(p);
-  clear(dp);
   multiply_rows<Width, M, N>(p, q, k);
   multiply_rows<Width, M, N>(dp, dout, v);
   const bool hides = N - 1 > last_seen;
@@ -84,7 +82,7 @@ __device__ __forceinline__ void add_keys(float (&sum)[M][Width / 8][4], QueryNum
 }
 
 template <int Width, int M, bool kDelta>
-__global__ void __launch_bounds__(kAttentionThreads) query_gradients_kernel(AttentionBackward x) {
+__global__ void __launch_bounds__(kAttentionThreads, 2) query_gradients_kernel(AttentionBackward x) {
   using Tiling = QueryTiling<Width, M>;
   constexpr int kKeys = Tiling::kKeys, kTile = kKeys * kPitch<Width>, kResident = Tiling::kRows * kPitch<Width>;
   const AttentionShape& shape = x.shape;
@@ -134,8 +132,9 @@ __global__ void __launch_bounds__(kAttentionThreads) query_gradients_kernel(Atte
 template <bool kDelta>
 void launch_query_tiles(Gpu& gpu, const char* name, const AttentionBackward& x) {
   with_padded_width(x.shape.width, [&](auto width) {
-    // Two row tiles a warp use each key fragment twice; at the widest head the block would not fit every GPU.
-    constexpr int kM = width() <= 112 ? 2 : 1;
+    // Two row tiles a warp use each key fragment twice. For the widest heads they would not fit the registers, nor the
+    // block the shared memory of every GPU.
+    constexpr int kM = width() <= 96 ? 2 : 1;
     using Tiling = QueryTiling<width(), kM>;
     const dim3 grid(blocks_for(x.shape.queries, Tiling::kRows), x.shape.heads, x.shape.batch);
     launch(gpu, name, query_gradients_kernel<width(), kM, kDelta>, grid, kAttentionThreads, Tiling::kSharedBytes, x);

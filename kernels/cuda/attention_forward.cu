@@ -90,7 +90,7 @@ __device__ __forceinline__ void finish(const AttentionForward& x, int b, int h, 
 }
 
 template <int Width>
-__global__ void __launch_bounds__(kAttentionThreads) forward_kernel(AttentionForward x) {
+__global__ void __launch_bounds__(kAttentionThreads, 2) forward_kernel(AttentionForward x) {
   using Tiling = ForwardTiling<Width>;
   constexpr int kM = Tiling::kM, kKeys = Tiling::kKeys, kTile = kKeys * kPitch<Width>;
   const AttentionShape& shape = x.shape;
@@ -123,7 +123,6 @@ __global__ void __launch_bounds__(kAttentionThreads) forward_kernel(AttentionFor
     if (warp_first >= shape.queries || key > last_seen + Tiling::kWarpRows - 1) continue;
     const uint16_t* const k = streamed + stage * 2 * kTile;
     float s[kM][kKeys / 8][4];
-    clear(s);
     multiply_rows<Width, kM, kKeys>(s, warp_q, k);
     if (key + kKeys - 1 > last_seen) {
       each_element<kM, kKeys>([&](int m, int n, int i, int row, int column) {

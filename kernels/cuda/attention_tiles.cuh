@@ -29,17 +29,31 @@ template <int Width, int Rows>
 __device__ __forceinline__ void copy_rows(uint16_t* tile, const HeadRows& from, int b, int h, int first, int valid,
                                           int width) {
   constexpr int kPieces = Width / 8;
-  const uint16_t* const source = static_cast<const uint16_t*>(from.data) + from.offset(b, h, first);
+  const uint16_t* source = static_cast<const uint16_t*>(from.data) + from.offset(b, h, first);
+  if constexpr (kAttentionThreads % kPieces == 0) {  // a thread keeps its column
+    constexpr int kStep = kAttentionThreads / kPieces;
+    static_assert(Rows % kStep == 0);
+    const int row = static_cast<int>(threadIdx.x) / kPieces, column = static_cast<int>(threadIdx.x) % kPieces * 8;
+    if (column >= width) valid = 0;
+    tile += row * kPitch<Width> + column;
+    source += row * from.token + column;
+    const int64_t step = kStep * from.token;
 #pragma unroll
-  for (int i = 0; i < Rows * kPieces; i += kAttentionThreads) {
-    const int at = i + static_cast<int>(threadIdx.x), row = at / kPieces, column = at % kPieces * 8;
-    if (Rows * kPieces % kAttentionThreads != 0 && at >= Rows * kPieces) break;
-    const bool wanted = row < valid && column < width;
-    copy_async<16>(tile + row * kPitch<Width> + column, wanted ? source + row * from.token + column : source, wanted);
+    for (int r = 0; r < Rows; r += kStep, source += step) {
+      copy_async<16>(tile + r * kPitch<Width>, source, row + r < valid);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < Rows * kPieces; i += kAttentionThreads) {
+      const int at = i + static_cast<int>(threadIdx.x), row = at / kPieces, column = at % kPieces * 8;
+      if (Rows * kPieces % kAttentionThreads != 0 && at >= Rows * kPieces) break;
+      copy_async<16>(tile + row * kPitch<Width> + column, source + row * from.token + column,
+                     row < valid && column < width);
+    }
   }
 }
 
-/// c[16·M rows, N] += a·bᵀ over Width; a [16·M rows] and b [N rows] in shared memory.
+/// c[16·M rows, N] = a·bᵀ over Width; a [16·M rows] and b [N rows] in shared memory.
 template <int Width, int M, int N>
 __device__ __forceinline__ void multiply_rows(float (&c)[M][N / 8][4], const uint16_t* a, const uint16_t* b) {
   const int lane = this_lane();
@@ -56,8 +70,13 @@ __device__ __forceinline__ void multiply_rows(float (&c)[M][N / 8][4], const uin
       load_matrices(of_b, b + 16 * n * kPitch<Width> + k);
 #pragma unroll
       for (int m = 0; m < M; ++m) {
-        multiply_add(c[m][2 * n], of_a[m], of_b[0], of_b[1]);
-        multiply_add(c[m][2 * n + 1], of_a[m], of_b[2], of_b[3]);
+        if (k == 0) {
+          multiply(c[m][2 * n], of_a[m], of_b[0], of_b[1]);
+          multiply(c[m][2 * n + 1], of_a[m], of_b[2], of_b[3]);
+        } else {
+          multiply_add(c[m][2 * n], of_a[m], of_b[0], of_b[1]);
+          multiply_add(c[m][2 * n + 1], of_a[m], of_b[2], of_b[3]);
+        }
       }
     }
   }
