@@ -62,10 +62,13 @@ __device__ __forceinline__ void add_queries(float (&dk)[KeyTiling<Width>::kM][Wi
   float p[kM][N / 8][4], ds[kM][N / 8][4];
   multiply_rows<Width, kM, N>(p, k, q);
   multiply_rows<Width, kM, N>(ds, v, dout);
-  const bool hides = KeyTiling<Width>::kWarpRows - 1 > behind;
-  each_element<kM, N>([&](int m, int n, int i, int row, int column) {
-    float x = exp2_fast(p[m][n][i] * factor - from.lse[chunk + column] * kLog2E);
-    if (hides && row > column + behind) x = 0.0f;
+  if (KeyTiling<Width>::kWarpRows - 1 > behind) {
+    each_element<kM, N>([&](int m, int n, int i, int row, int column) {
+      if (row > column + behind) p[m][n][i] = -INFINITY;
+    });
+  }
+  each_element<kM, N>([&](int m, int n, int i, int, int column) {
+    const float x = exp2_fast(p[m][n][i] * factor - from.lse[chunk + column] * kLog2E);
     p[m][n][i] = x;
     ds[m][n][i] = x * (ds[m][n][i] - from.delta[chunk + column]);
   });

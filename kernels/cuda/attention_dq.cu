@@ -64,10 +64,13 @@ __device__ __forceinline__ void add_keys(float (&sum)[M][Width / 8][4], QueryNum
   float p[M][N / 8][4], dp[M][N / 8][4];
   multiply_rows<Width, M, N>(p, q, k);
   multiply_rows<Width, M, N>(dp, dout, v);
-  const bool hides = N - 1 > last_seen;
-  each_element<M, N>([&](int m, int n, int i, int row, int column) {
-    float x = exp2_fast(p[m][n][i] * factor - numbers.lse[m][i / 2]);
-    if (hides && column > last_seen + row) x = 0.0f;
+  if (N - 1 > last_seen) {
+    each_element<M, N>([&](int m, int n, int i, int row, int column) {
+      if (column > last_seen + row) p[m][n][i] = -INFINITY;
+    });
+  }
+  each_element<M, N>([&](int m, int n, int i, int, int) {
+    const float x = exp2_fast(p[m][n][i] * factor - numbers.lse[m][i / 2]);
     if constexpr (kDelta) {
       numbers.delta[m][i / 2] += x * dp[m][n][i];
     } else {

@@ -128,6 +128,7 @@ TEST_CASE("attention: CUDA twins agree with the CPU's at lengths around the tile
   for (DType type : {DType::f32, DType::bf16}) {
     for (int64_t width : {16, 80}) {
       for (int64_t length : {1, 7, 64, 65, 130}) compare({2, length, length, 2, 2, width}, type);
+      compare({1, 0, 5, 2, 1, width}, type);
       compare({1, 1, 130, 2, 1, width}, type);
       compare({2, 7, 300, 2, 1, width}, type);
       compare({1, 64, 128, 1, 1, width}, type);
@@ -149,6 +150,14 @@ TEST_CASE("attention: CUDA twins agree with the CPU's with gaps between rows and
     compare({2, 65, 70, 2, 2, 32}, type, 3);  // and here they do not
     compare({1, 130, 130, 1, 1, 64}, type, 0, 20.0);
   }
+}
+
+TEST_CASE("attention on a GPU names heads that are too wide") {
+  HostTensor wide(DType::f32, {1, 1, 1, 257}), lse(DType::f32, {1, 1, 1});
+  CHECK_THROWS_WITH(
+      run_on_gpu({&wide, &lse},
+                 [](Exec& e, const Tensors& t) { forward(e, t[0], t[1], t[0], t[0], t[0]); }),
+      "attention_forward: q [1, 1, 1, 257] has heads wider than 256, the most there is a kernel for");
 }
 
 TEST_CASE("attention: CUDA twins give the same on slices of one tensor") {
