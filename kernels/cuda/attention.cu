@@ -1,7 +1,8 @@
 #include "kernels/cuda/attention.cuh"
-#include "kernels/cuda/twins.h"
 
 #include <cmath>
+
+#include "kernels/cuda/twins.h"
 
 // Which kernels a call of attention takes. Backward: delta = Σ dout·out of each row into the workspace, then dq by
 // query blocks and dk, dv by key blocks. Scores are computed once more that way than by one kernel for all three, but

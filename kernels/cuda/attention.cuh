@@ -3,6 +3,8 @@
 // What the kernels of attention share: where rows lie, and who sees whom. Two paths: tensor cores for bf16 with rows
 // that can be read 16 bytes at a time, scalar arithmetic for all else.
 
+#include <type_traits>
+
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
 

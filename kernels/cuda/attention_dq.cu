@@ -118,8 +118,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) query_gradients_kernel(A
       const int last_seen = warp_first + shape.before() - key - chunk;  // by the first row; the next sees one more
       if (warp_first >= shape.queries || last_seen + Tiling::kWarpRows - 1 < 0) break;
       add_keys<Width, M, Tiling::kChunk, kDelta>(sum, numbers, warp_q, warp_q + kResident, k + chunk * kPitch<Width>,
-                                                 k + kTile + chunk * kPitch<Width>, last_seen,
-                                                 shape.scale * kLog2E);
+                                                 k + kTile + chunk * kPitch<Width>, last_seen, shape.scale * kLog2E);
     }
   }
   if constexpr (kDelta) {
@@ -181,8 +180,8 @@ __global__ void delta_rows_kernel(AttentionBackward x) {
 void launch_delta_rows(Gpu& gpu, const AttentionBackward& x, bool by_eights) {
   constexpr int kThreads = 256;
   const int64_t rows = int64_t{x.shape.batch} * x.shape.heads * x.shape.queries;
-  launch(gpu, "attention_delta", by_eights ? delta_rows_kernel<8> : delta_rows_kernel<1>, blocks_for(rows * 8, kThreads),
-         kThreads, 0, x);
+  launch(gpu, "attention_delta", by_eights ? delta_rows_kernel<8> : delta_rows_kernel<1>,
+         blocks_for(rows * 8, kThreads), kThreads, 0, x);
 }
 
 void launch_delta_tiles(Gpu& gpu, const AttentionBackward& x) { launch_query_tiles<true>(gpu, "attention_delta", x); }

@@ -11,7 +11,8 @@ constexpr int64_t kMostGpuWidth = 256;
 
 /// Checks what forward and backward share and returns the arithmetic of forward: 2 products of 2·D for every pair of a
 /// query and a key that it sees.
-double check_attention(const Exec& exec, Arguments& check, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v) {
+double check_attention(const Exec& exec, Arguments& check, const Tensor& lse, const Tensor& q, const Tensor& k,
+                       const Tensor& v) {
   check.floats("q", q);
   check.floats("k", k);
   check.rank("q", q, 4);
@@ -23,8 +24,8 @@ double check_attention(const Exec& exec, Arguments& check, const Tensor& lse, co
   check.require(kv_heads > 0 && heads % kv_heads == 0, "{} heads of q {} are no multiple of {} heads of k {}", heads,
                 q.shape.str(), kv_heads, k.shape.str());
   check.require(keys >= queries, "q {} holds more positions than k {}", q.shape.str(), k.shape.str());
-  check.require(!exec.on_gpu() || width <= kMostGpuWidth, "q {} has heads wider than {}, the most there is a kernel for",
-                q.shape.str(), kMostGpuWidth);
+  check.require(!exec.on_gpu() || width <= kMostGpuWidth,
+                "q {} has heads wider than {}, the most there is a kernel for", q.shape.str(), kMostGpuWidth);
   check.floats("v", v, k.shape);
   check.same_dtype({{"q", q}, {"k", k}, {"v", v}});
   check.statistic("lse", lse, {batch, heads, queries});

@@ -35,11 +35,11 @@ struct Problem {
   }
 };
 
-/// Errors of out, dq, dk and dv. Both p and ds are left factors of products, rounded to bf16 there: each term of a sum is
-/// off by up to 2^-8 of itself, 2^-9.3 in the mean, independently of the others, so a sum is off by 2^-9.3·√Σ term². The
-/// first key's dv has p = 1 in it and the last key's p = 1/length, so that this is many times the mean for some elements.
-/// What the test allows is, as elsewhere, `relative` of that size. And ds = p·(dout·v − delta) is a difference of numbers
-/// up to |dout|·|v|, each off by some f32 roundings of those, however small it is itself.
+/// Errors of out, dq, dk and dv. Both p and ds are left factors of products, rounded to bf16 there: each term of a sum
+/// is off by up to 2^-8 of itself, 2^-9.3 in the mean, independently of the others, so a sum is off by 2^-9.3·√Σ term².
+/// The first key's dv has p = 1 in it and the last key's p = 1/length, so that this is many times the mean for some
+/// elements. What the test allows is, as elsewhere, `relative` of that size. And ds = p·(dout·v − delta) is a
+/// difference of numbers up to |dout|·|v|, each off by some f32 roundings of those, however small it is itself.
 struct TermSizes {
   std::vector<double> out, dq, dk, dv;
   explicit TermSizes(const Problem& x);
@@ -96,9 +96,8 @@ void compare(const Sizes& s, DType type, int64_t gap = 0, double spread = 1.0) {
   HostTensor out = x.out, lse = x.lse;
   run_op([&](Exec& e) { forward(e, x.out.tensor(), x.lse.tensor(), x.q.tensor(), x.k.tensor(), x.v.tensor()); });
   const TermSizes errors(x);
-  compare_twins(
-      {&out, &lse, &x.q, &x.k, &x.v}, tolerance(type),
-      [](Exec& e, const Tensors& t) { forward(e, t[0], t[1], t[2], t[3], t[4]); }, {errors.out});
+  compare_twins({&out, &lse, &x.q, &x.k, &x.v}, tolerance(type),
+                [](Exec& e, const Tensors& t) { forward(e, t[0], t[1], t[2], t[3], t[4]); }, {errors.out});
   require_close(lse, x.lse.values(), kF32 * size_of(lse), kF32);  // f32 whatever the type of q, k and v
   const Errors of_gradients{errors.dq, errors.dk, errors.dv};
   compare_twins(
@@ -120,7 +119,8 @@ void compare(const Sizes& s, DType type, int64_t gap = 0, double spread = 1.0) {
 
 TEST_CASE("attention: CUDA twins agree with the CPU's at every head width") {
   for (DType type : {DType::f32, DType::bf16}) {
-    for (int64_t width : {8, 16, 32, 33, 40, 48, 64, 80, 96, 112, 128, 200, 256}) compare({1, 65, 70, 2, 1, width}, type);
+    for (int64_t width : {8, 16, 32, 33, 40, 48, 64, 80, 96, 112, 128, 200, 256})
+      compare({1, 65, 70, 2, 1, width}, type);
   }
 }
 
@@ -155,8 +155,7 @@ TEST_CASE("attention: CUDA twins agree with the CPU's with gaps between rows and
 TEST_CASE("attention on a GPU names heads that are too wide") {
   HostTensor wide(DType::f32, {1, 1, 1, 257}), lse(DType::f32, {1, 1, 1});
   CHECK_THROWS_WITH(
-      run_on_gpu({&wide, &lse},
-                 [](Exec& e, const Tensors& t) { forward(e, t[0], t[1], t[0], t[0], t[0]); }),
+      run_on_gpu({&wide, &lse}, [](Exec& e, const Tensors& t) { forward(e, t[0], t[1], t[0], t[0], t[0]); }),
       "attention_forward: q [1, 1, 1, 257] has heads wider than 256, the most there is a kernel for");
 }
 

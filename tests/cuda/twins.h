@@ -79,8 +79,8 @@ inline double size_of(const HostTensor& t) {
 using Errors = std::vector<std::vector<double>>;
 
 /// Runs `body` over `tensors` with the CPU twin, and twice with the CUDA twin. Requires that both give the same
-/// elements to `relative`·(|element| + size of the tensor), or to what `errors` allow if that is more, that nothing but elements changed, and that the CUDA twin
-/// gives the same bits twice.
+/// elements to `relative`·(|element| + size of the tensor), or to what `errors` allow if that is more, that nothing but
+/// elements changed, and that the CUDA twin gives the same bits twice.
 inline void compare_twins(const std::vector<HostTensor*>& tensors, double relative, const OpBody& body,
                           const Errors& errors = {}) {
   std::vector<HostTensor> cpu, first, second;
