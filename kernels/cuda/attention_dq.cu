@@ -13,6 +13,7 @@ template <int Width, int M>
 struct QueryTiling {
   static constexpr int kWarpRows = 16 * M, kRows = kAttentionWarps * kWarpRows;
   static constexpr int kKeys = Width <= 64 ? 64 : 32, kChunk = 32;  // streamed, and computed with at a time
+  static constexpr int kBlocks = M == 1 || Width <= 32 ? 3 : 2;  // on a multiprocessor: registers are what limits them
   static constexpr size_t kSharedBytes = tile_bytes<Width>(2 * kRows + 4 * kKeys);
 };
 
@@ -85,7 +86,8 @@ __device__ __forceinline__ void add_keys(float (&sum)[M][Width / 8][4], QueryNum
 }
 
 template <int Width, int M, bool kDelta>
-__global__ void __launch_bounds__(kAttentionThreads, 2) query_gradients_kernel(AttentionBackward x) {
+__global__ void __launch_bounds__(kAttentionThreads, kDelta ? 3 : QueryTiling<Width, M>::kBlocks)
+    query_gradients_kernel(AttentionBackward x) {
   using Tiling = QueryTiling<Width, M>;
   constexpr int kKeys = Tiling::kKeys, kTile = kKeys * kPitch<Width>, kResident = Tiling::kRows * kPitch<Width>;
   const AttentionShape& shape = x.shape;

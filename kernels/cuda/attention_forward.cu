@@ -12,6 +12,7 @@ struct ForwardTiling {
   // Two row tiles a warp use each key fragment twice; more does not fit the registers beside 128 columns of sums.
   static constexpr int kM = 2, kWarpRows = 16 * kM, kRows = kAttentionWarps * kWarpRows;
   static constexpr int kKeys = Width <= 64 ? 64 : 32;
+  static constexpr int kBlocks = Width <= 32 ? 3 : 2;  // on a multiprocessor, as far as registers go
   static constexpr size_t kSharedBytes = tile_bytes<Width>(kRows + 4 * kKeys);
 };
 
@@ -90,7 +91,7 @@ __device__ __forceinline__ void finish(const AttentionForward& x, int b, int h, 
 }
 
 template <int Width>
-__global__ void __launch_bounds__(kAttentionThreads, 2) forward_kernel(AttentionForward x) {
+__global__ void __launch_bounds__(kAttentionThreads, ForwardTiling<Width>::kBlocks) forward_kernel(AttentionForward x) {
   using Tiling = ForwardTiling<Width>;
   constexpr int kM = Tiling::kM, kKeys = Tiling::kKeys, kTile = kKeys * kPitch<Width>;
   const AttentionShape& shape = x.shape;
