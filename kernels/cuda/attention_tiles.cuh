@@ -15,7 +15,7 @@ constexpr int kAttentionWarps = 4, kAttentionThreads = kAttentionWarps * kWarp;
 template <int Width>
 constexpr int kPitch = Width + 8;
 
-/// Bytes of a resident pair or single tile and two stages of two streamed tiles.
+/// Bytes of so many rows in shared memory.
 template <int Width>
 constexpr size_t tile_bytes(int rows) {
   return size_t{2} * rows * kPitch<Width>;
