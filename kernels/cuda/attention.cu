@@ -1,1 +1,70 @@
+#include "kernels/cuda/attention.cuh"
+
+#include <cmath>
+
 #include "kernels/cuda/twins.h"
+
+// Which kernels a call of attention takes. Backward: delta = Σ dout·out of each row into the workspace, then dq by
+// query blocks and dk, dv by key blocks. Scores are computed once more that way than by one kernel for all three, but
+// every sum has one owner and one order: no atomics, the same bits each time.
+
+namespace llmz::cuda {
+namespace {
+
+HeadRows head_rows(const Tensor& t) {
+  if (!t.present()) return {};
+  return {t.data, t.stride(0), t.stride(1), t.stride(2), t.dtype == DType::bf16};
+}
+
+RowNumbers row_numbers(const Tensor& t) { return {t.as<float>(), t.stride(0), t.stride(1)}; }
+
+AttentionShape attention_shape(const Tensor& q, const Tensor& k) {
+  AttentionShape s;
+  s.batch = static_cast<int>(q.dim(0)), s.queries = static_cast<int>(q.dim(1)), s.keys = static_cast<int>(k.dim(1));
+  s.heads = static_cast<int>(q.dim(2)), s.kv_heads = static_cast<int>(k.dim(2)), s.group = s.heads / s.kv_heads;
+  s.width = static_cast<int>(q.dim(3));
+  s.scale = 1.0f / std::sqrt(static_cast<float>(s.width));
+  return s;
+}
+
+/// Whether the tensor-core kernels can take these rows: bf16, every row made of aligned 16-byte pieces.
+template <class... Tensors>
+bool by_eights(const Tensors&... tensors) {
+  const auto fits = [](const Tensor& t) {
+    if (!t.present()) return true;
+    if (t.dtype != DType::bf16 || t.dim(3) % 8 != 0 || t.dim(3) > kMostTileWidth) return false;
+    bool aligned = reinterpret_cast<uintptr_t>(t.data) % 16 == 0;
+    for (int i = 0; i < 3; ++i) aligned = aligned && (t.dim(i) == 1 || t.stride(i) % 8 == 0);
+    return aligned;
+  };
+  return (fits(tensors) && ...);
+}
+
+}  // namespace
+
+void attention_forward(Gpu& gpu, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, Tensor) {
+  const AttentionForward x{attention_shape(q, k), head_rows(out), head_rows(q),
+                           head_rows(k),          head_rows(v),   row_numbers(lse)};
+  if (by_eights(out, q, k, v)) return launch_forward_tiles(gpu, x);
+  launch_forward_scalar(gpu, x);
+}
+
+void attention_backward(Gpu& gpu, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q,
+                        Tensor k, Tensor v, Tensor workspace) {
+  AttentionBackward x;
+  x.shape = attention_shape(q, k);
+  x.dq = head_rows(dq), x.dk = head_rows(dk), x.dv = head_rows(dv);
+  x.dout = head_rows(dout), x.out = head_rows(out);
+  x.q = head_rows(q), x.k = head_rows(k), x.v = head_rows(v);
+  x.lse = row_numbers(lse), x.delta = row_numbers(workspace);
+  if (!by_eights(dq, dk, dv, dout, out, q, k, v)) return launch_backward_scalar(gpu, x);
+  if (out.present()) {
+    launch_delta_rows(gpu, x, true);
+  } else {
+    launch_delta_tiles(gpu, x);
+  }
+  launch_dq_tiles(gpu, x);
+  launch_dkv_tiles(gpu, x);
+}
+
+}  // namespace llmz::cuda

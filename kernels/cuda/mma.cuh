@@ -28,6 +28,20 @@ __device__ inline void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint3
 #endif
 }
 
+/// C = A·B: no registers have to be set to zero first.
+__device__ inline void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+#ifdef LLMZ_CUDA_EMULATED
+  c[0] = c[1] = c[2] = c[3] = 0.0f;
+  cuda_emulation::multiply_add(c, a, b0, b1);
+#else
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%10, %10, %10, %10};"
+      : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(0.0f));
+#endif
+}
+
 #ifndef LLMZ_CUDA_EMULATED
 __device__ inline uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 #endif

@@ -7,9 +7,12 @@
 namespace llmz::ops {
 namespace {
 
+constexpr int64_t kMostGpuWidth = 256;
+
 /// Checks what forward and backward share and returns the arithmetic of forward: 2 products of 2·D for every pair of a
 /// query and a key that it sees.
-double check_attention(Arguments& check, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v) {
+double check_attention(const Exec& exec, Arguments& check, const Tensor& lse, const Tensor& q, const Tensor& k,
+                       const Tensor& v) {
   check.floats("q", q);
   check.floats("k", k);
   check.rank("q", q, 4);
@@ -21,6 +24,8 @@ double check_attention(Arguments& check, const Tensor& lse, const Tensor& q, con
   check.require(kv_heads > 0 && heads % kv_heads == 0, "{} heads of q {} are no multiple of {} heads of k {}", heads,
                 q.shape.str(), kv_heads, k.shape.str());
   check.require(keys >= queries, "q {} holds more positions than k {}", q.shape.str(), k.shape.str());
+  check.require(!exec.on_gpu() || width <= kMostGpuWidth,
+                "q {} has heads wider than {}, the most there is a kernel for", q.shape.str(), kMostGpuWidth);
   check.floats("v", v, k.shape);
   check.same_dtype({{"q", q}, {"k", k}, {"v", v}});
   check.statistic("lse", lse, {batch, heads, queries});
@@ -40,7 +45,7 @@ DType compute_dtype(const Arguments& check) { return check.is_double() ? DType::
 
 void attention_forward(Exec& exec, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v) {
   Arguments check("attention_forward");
-  exec.flops += check_attention(check, lse, q, k, v);
+  exec.flops += check_attention(exec, check, lse, q, k, v);
   check_out(check, out, q);
   constexpr const char* kName = "attention_forward.workspace";
   const Buffer workspace =
@@ -54,7 +59,7 @@ void attention_forward(Exec& exec, Tensor out, Tensor lse, Tensor q, Tensor k, T
 void attention_backward(Exec& exec, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q,
                         Tensor k, Tensor v) {
   Arguments check("attention_backward");
-  const double forward = check_attention(check, lse, q, k, v);
+  const double forward = check_attention(exec, check, lse, q, k, v);
   if (out.present()) check_out(check, out, q);
   check.floats("dq", dq, q.shape);
   check.floats("dk", dk, k.shape);

@@ -1,0 +1,74 @@
+#pragma once
+
+// What the kernels of attention share: where rows lie, and who sees whom. Two paths: tensor cores for bf16 with rows
+// that can be read 16 bytes at a time, scalar arithmetic for all else.
+
+#include <type_traits>
+
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/launch.cuh"
+
+namespace llmz::cuda {
+
+constexpr int kMostTileWidth = 128;  // of a head, on the tensor-core path
+constexpr float kLog2E = 1.4426950408889634f;
+
+/// Rows of [B,S,heads,D]; strides in elements.
+struct HeadRows {
+  void* data = nullptr;
+  int64_t batch = 0, token = 0, head = 0;
+  bool half = false;  ///< bf16, else f32
+
+  __device__ int64_t offset(int b, int h, int64_t first) const { return b * batch + h * head + first * token; }
+  __device__ float at(int64_t i) const {
+    return half ? bf16_to_float(static_cast<const uint16_t*>(data)[i]) : static_cast<const float*>(data)[i];
+  }
+  __device__ void put(int64_t i, float x) const {
+    if (half) {
+      static_cast<uint16_t*>(data)[i] = float_to_bf16(x);
+    } else {
+      static_cast<float*>(data)[i] = x;
+    }
+  }
+};
+
+/// One number a query: [B,heads,Sq].
+struct RowNumbers {
+  float* data = nullptr;
+  int64_t batch = 0, head = 0;
+  __device__ float* row(int b, int h) const { return data + b * batch + h * head; }
+};
+
+struct AttentionShape {
+  int batch, queries, keys, heads, kv_heads, group, width;
+  float scale;  ///< 1/√D
+  /// Query i sees keys 0 … i + before().
+  __host__ __device__ int before() const { return keys - queries; }
+};
+
+struct AttentionForward {
+  AttentionShape shape;
+  HeadRows out, q, k, v;
+  RowNumbers lse;
+};
+
+struct AttentionBackward {
+  AttentionShape shape;
+  HeadRows dq, dk, dv, dout, out, q, k, v;  ///< `out` may be absent
+  RowNumbers lse, delta;                    ///< delta: Σ dout·out of the row, in the workspace
+};
+
+// Tensor cores: widths up to 128. attention_forward.cu, attention_dq.cu, attention_dkv.cu
+void launch_forward_tiles(Gpu& gpu, const AttentionForward& x);
+void launch_delta_tiles(Gpu& gpu, const AttentionBackward& x);  ///< from the keys
+void launch_dq_tiles(Gpu& gpu, const AttentionBackward& x);
+void launch_dkv_tiles(Gpu& gpu, const AttentionBackward& x);
+
+/// delta from dout and out, on either path; `by_eights`: bf16, rows readable 16 bytes at a time.
+void launch_delta_rows(Gpu& gpu, const AttentionBackward& x, bool by_eights);
+
+// attention_scalar.cu: widths up to 256
+void launch_forward_scalar(Gpu& gpu, const AttentionForward& x);
+void launch_backward_scalar(Gpu& gpu, const AttentionBackward& x);
+
+}  // namespace llmz::cuda

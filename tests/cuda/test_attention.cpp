@@ -1,0 +1,198 @@
+#include "llmz/ops/attention.h"
+
+#include "cuda/twins.h"
+
+// Attention's twins at head widths that the tensor cores take as they are (multiples of 16), padded (multiples of 8)
+// and not at all, at lengths around the kernels' tiles, with and without keys before the first query.
+
+namespace llmz::test {
+namespace {
+
+struct Sizes {
+  int64_t batch, queries, keys, heads, kv_heads, width;
+  Shape q() const { return {batch, queries, heads, width}; }
+  Shape k() const { return {batch, keys, kv_heads, width}; }
+  Shape lse() const { return {batch, heads, queries}; }
+};
+
+void forward(Exec& e, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v) {
+  ops::attention_forward(e, out, lse, q, k, v);
+}
+
+/// Arguments of both passes. Scores have standard deviation `spread`.
+struct Problem {
+  Sizes sizes;
+  DType type;
+  HostTensor q, k, v, dout, out, lse, dq, dk, dv;
+  Problem(const Sizes& s, DType t, unsigned seed, int64_t gap = 0, double spread = 1.0) : sizes(s), type(t) {
+    q = HostTensor::random(type, s.q(), seed, spread, gap);
+    k = HostTensor::random(type, s.k(), seed + 1000003, 1.0, gap);
+    v = HostTensor::random(type, s.k(), seed + 2000003, 1.0, gap);
+    dout = HostTensor::random(type, s.q(), seed + 3000017, 1.0, gap);
+    out = dq = HostTensor(type, s.q(), gap);
+    dk = dv = HostTensor(type, s.k(), gap);
+    lse = HostTensor(DType::f32, s.lse());
+  }
+};
+
+/// Errors of out, dq, dk and dv. Both p and ds are left factors of products, rounded to bf16 there: each term of a sum
+/// is off by up to 2^-8 of itself, 2^-9.3 in the mean, independently of the others, so a sum is off by 2^-9.3·√Σ term².
+/// The first key's dv has p = 1 in it and the last key's p = 1/length, so that this is many times the mean for some
+/// elements. What the test allows is, as elsewhere, `relative` of that size. And ds = p·(dout·v − delta) is a
+/// difference of numbers up to |dout|·|v|, each off by some f32 roundings of those, however small it is itself.
+struct TermSizes {
+  std::vector<double> out, dq, dk, dv;
+  explicit TermSizes(const Problem& x);
+};
+
+double dot(const HostTensor& a, int64_t a_row, const HostTensor& b, int64_t b_row, int64_t width) {
+  double sum = 0;
+  for (int64_t c = 0; c < width; ++c) sum += a.get(a_row + c) * b.get(b_row + c);
+  return sum;
+}
+
+TermSizes::TermSizes(const Problem& x) {
+  const Sizes& s = x.sizes;
+  const int64_t width = s.width;
+  const double relative = tolerance(x.type), scale = 1 / std::sqrt(static_cast<double>(width));
+  out = dq = std::vector<double>(static_cast<size_t>(s.q().numel()));
+  dk = dv = std::vector<double>(static_cast<size_t>(s.k().numel()));
+  const auto add = [&](std::vector<double>& to, int64_t to_row, double factor, const HostTensor& from, int64_t row) {
+    for (int64_t c = 0; c < width; ++c) {
+      const double term = factor * from.get(row + c);
+      to[static_cast<size_t>(to_row + c)] += term * term;
+    }
+  };
+  for (int64_t b = 0; b < s.batch; ++b) {
+    for (int64_t h = 0; h < s.heads; ++h) {
+      for (int64_t i = 0; i < s.queries; ++i) {
+        const int64_t row = ((b * s.queries + i) * s.heads + h) * width;
+        const double lse = x.lse.get((b * s.heads + h) * s.queries + i), delta = dot(x.dout, row, x.out, row, width);
+        for (int64_t j = 0; j <= s.keys - s.queries + i; ++j) {
+          const int64_t key = ((b * s.keys + j) * s.kv_heads + h / (s.heads / s.kv_heads)) * width;
+          const double p = std::exp(scale * dot(x.q, row, x.k, key, width) - lse);
+          const double largest = std::sqrt(dot(x.dout, row, x.dout, row, width) * dot(x.v, key, x.v, key, width));
+          const double difference = dot(x.dout, row, x.v, key, width) - delta;
+          const double ds = scale * p * std::hypot(relative * difference, kF32 * largest);
+          add(out, row, relative * p, x.v, key);
+          add(dq, row, ds, x.k, key);
+          add(dk, key, ds, x.q, row);
+          add(dv, key, relative * p, x.dout, row);
+        }
+      }
+    }
+  }
+  for (auto* sizes : {&out, &dq, &dk, &dv}) {
+    for (double& size : *sizes) size = std::sqrt(size);
+  }
+}
+
+/// Forward, then backward with what forward gave, with and without `out`.
+void compare(const Sizes& s, DType type, int64_t gap = 0, double spread = 1.0) {
+  const unsigned seed = fresh_seed();
+  INFO(dtype_name(type) << " B" << s.batch << " Sq" << s.queries << " Skv" << s.keys << " heads " << s.heads << "/"
+                        << s.kv_heads << " D" << s.width << " gap " << gap << " spread " << spread << " seed " << seed);
+  Problem x(s, type, seed, gap, spread);
+  HostTensor out = x.out, lse = x.lse;
+  run_op([&](Exec& e) { forward(e, x.out.tensor(), x.lse.tensor(), x.q.tensor(), x.k.tensor(), x.v.tensor()); });
+  const TermSizes errors(x);
+  compare_twins({&out, &lse, &x.q, &x.k, &x.v}, tolerance(type),
+                [](Exec& e, const Tensors& t) { forward(e, t[0], t[1], t[2], t[3], t[4]); }, {errors.out});
+  require_close(lse, x.lse.values(), kF32 * size_of(lse), kF32);  // f32 whatever the type of q, k and v
+  const Errors of_gradients{errors.dq, errors.dk, errors.dv};
+  compare_twins(
+      {&x.dq, &x.dk, &x.dv, &x.dout, &out, &lse, &x.q, &x.k, &x.v}, tolerance(type),
+      [](Exec& e, const Tensors& t) {
+        ops::attention_backward(e, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8]);
+      },
+      of_gradients);
+  for (HostTensor* t : {&x.dq, &x.dk, &x.dv}) t->assign(std::vector<double>(static_cast<size_t>(t->size()), 1e9));
+  compare_twins(
+      {&x.dq, &x.dk, &x.dv, &x.dout, &lse, &x.q, &x.k, &x.v}, tolerance(type),
+      [](Exec& e, const Tensors& t) {
+        ops::attention_backward(e, t[0], t[1], t[2], t[3], Tensor(), t[4], t[5], t[6], t[7]);
+      },
+      of_gradients);
+}
+
+}  // namespace
+
+TEST_CASE("attention: CUDA twins agree with the CPU's at every head width") {
+  for (DType type : {DType::f32, DType::bf16}) {
+    for (int64_t width : {8, 16, 32, 33, 40, 48, 64, 80, 96, 112, 128, 200, 256})
+      compare({1, 65, 70, 2, 1, width}, type);
+  }
+}
+
+TEST_CASE("attention: CUDA twins agree with the CPU's at lengths around the tiles") {
+  for (DType type : {DType::f32, DType::bf16}) {
+    for (int64_t width : {16, 80}) {
+      for (int64_t length : {1, 7, 64, 65, 130}) compare({2, length, length, 2, 2, width}, type);
+      compare({1, 0, 5, 2, 1, width}, type);
+      compare({1, 1, 130, 2, 1, width}, type);
+      compare({2, 7, 300, 2, 1, width}, type);
+      compare({1, 64, 128, 1, 1, width}, type);
+      compare({1, 260, 321, 1, 1, width}, type);
+    }
+  }
+}
+
+TEST_CASE("attention: CUDA twins agree with the CPU's where heads share keys and values") {
+  for (DType type : {DType::f32, DType::bf16}) {
+    compare({2, 65, 65, 6, 2, 16}, type);
+    compare({1, 130, 200, 4, 1, 128}, type);
+  }
+}
+
+TEST_CASE("attention: CUDA twins agree with the CPU's with gaps between rows and with large scores") {
+  for (DType type : {DType::f32, DType::bf16}) {
+    compare({2, 65, 70, 2, 2, 32}, type, 8);  // rows stay aligned
+    compare({2, 65, 70, 2, 2, 32}, type, 3);  // and here they do not
+    compare({1, 130, 130, 1, 1, 64}, type, 0, 20.0);
+  }
+}
+
+TEST_CASE("attention on a GPU names heads that are too wide") {
+  HostTensor wide(DType::f32, {1, 1, 1, 257}), lse(DType::f32, {1, 1, 1});
+  CHECK_THROWS_WITH(
+      run_on_gpu({&wide, &lse}, [](Exec& e, const Tensors& t) { forward(e, t[0], t[1], t[0], t[0], t[0]); }),
+      "attention_forward: q [1, 1, 1, 257] has heads wider than 256, the most there is a kernel for");
+}
+
+TEST_CASE("attention: CUDA twins give the same on slices of one tensor") {
+  constexpr int64_t kHeads = 4, kKvHeads = 2, kAll = kHeads + 2 * kKvHeads, kLength = 70;
+  for (DType type : {DType::f32, DType::bf16}) {
+    for (int64_t width : {33, 40, 64}) {
+      INFO(dtype_name(type) << " D" << width);
+      Problem x({2, kLength, kLength, kHeads, kKvHeads, width}, type, fresh_seed());
+      run_on_gpu({&x.out, &x.lse, &x.q, &x.k, &x.v},
+                 [](Exec& e, const Tensors& t) { forward(e, t[0], t[1], t[2], t[3], t[4]); });
+      run_on_gpu({&x.dq, &x.dk, &x.dv, &x.dout, &x.out, &x.lse, &x.q, &x.k, &x.v}, [](Exec& e, const Tensors& t) {
+        ops::attention_backward(e, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8]);
+      });
+      HostTensor qkv(type, {2, kLength, kAll, width}), gradient = qkv, out(type, x.sizes.q()), lse = x.lse;
+      const auto each = [&](int64_t first, int64_t heads, auto&& f) {
+        for (int64_t row = 0; row < 2 * kLength; ++row) {
+          for (int64_t i = 0; i < heads * width; ++i) f((row * kAll + first) * width + i, row * heads * width + i);
+        }
+      };
+      each(0, kHeads, [&](int64_t to, int64_t from) { qkv.set(to, x.q.get(from)); });
+      each(kHeads, kKvHeads, [&](int64_t to, int64_t from) { qkv.set(to, x.k.get(from)); });
+      each(kHeads + kKvHeads, kKvHeads, [&](int64_t to, int64_t from) { qkv.set(to, x.v.get(from)); });
+      const auto q = [](const Tensor& t) { return t.slice(2, 0, kHeads); };
+      const auto k = [](const Tensor& t) { return t.slice(2, kHeads, kKvHeads); };
+      const auto v = [](const Tensor& t) { return t.slice(2, kHeads + kKvHeads, kKvHeads); };
+      run_on_gpu({&gradient, &x.dout, &out, &lse, &qkv}, [&](Exec& e, const Tensors& t) {
+        forward(e, t[2], t[3], q(t[4]), k(t[4]), v(t[4]));
+        ops::attention_backward(e, q(t[0]), k(t[0]), v(t[0]), t[1], t[2], t[3], q(t[4]), k(t[4]), v(t[4]));
+      });
+      CHECK(out.same_bits(x.out));
+      CHECK(lse.same_bits(x.lse));
+      each(0, kHeads, [&](int64_t at, int64_t from) { REQUIRE(gradient.get(at) == x.dq.get(from)); });
+      each(kHeads, kKvHeads, [&](int64_t at, int64_t from) { REQUIRE(gradient.get(at) == x.dk.get(from)); });
+      each(kHeads + kKvHeads, kKvHeads, [&](int64_t at, int64_t from) { REQUIRE(gradient.get(at) == x.dv.get(from)); });
+    }
+  }
+}
+
+}  // namespace llmz::test
