@@ -180,7 +180,6 @@ __global__ void delta_rows_kernel(AttentionBackward x) {
 }  // namespace
 
 void launch_delta_rows(Gpu& gpu, const AttentionBackward& x, bool by_eights) {
-  constexpr int kThreads = 256;
   const int64_t rows = int64_t{x.shape.batch} * x.shape.heads * x.shape.queries;
   launch(gpu, "attention_delta", by_eights ? delta_rows_kernel<8> : delta_rows_kernel<1>,
          blocks_for(rows * 8, kThreads), kThreads, 0, x);

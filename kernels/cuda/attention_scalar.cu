@@ -7,7 +7,7 @@
 namespace llmz::cuda {
 namespace {
 
-constexpr int kRows = 8, kThreads = kRows * kWarp;  // a row a warp
+constexpr int kRows = 8, kScalarThreads = kRows * kWarp;  // a row a warp
 constexpr int kTile = kWarp;
 
 /// Shared memory: two tiles of kTile rows, at an odd distance, and two rows of each warp.
@@ -24,7 +24,7 @@ struct Scratch {
   /// Rows from (b, h, row) on, zeros past `valid`. By the whole block.
   __device__ void fill(float* tile, const HeadRows& from, int b, int h, int row, int valid) const {
     const int64_t source = from.offset(b, h, row);
-    for (int i = threadIdx.x; i < kTile * width; i += kThreads) {
+    for (int i = threadIdx.x; i < kTile * width; i += kScalarThreads) {
       const int r = i / width, c = i % width;
       tile[r * pitch + c] = r < valid ? from.at(source + r * from.token + c) : 0.0f;
     }
@@ -171,8 +171,8 @@ void with_columns(int width, F&& f) {
 void launch_forward_scalar(Gpu& gpu, const AttentionForward& x) {
   with_columns(x.shape.width, [&](auto columns) {
     const dim3 grid(blocks_for(x.shape.queries, kRows), x.shape.heads, x.shape.batch);
-    launch(gpu, "attention_forward", forward_scalar_kernel<columns()>, grid, kThreads, Scratch::bytes(x.shape.width),
-           x);
+    launch(gpu, "attention_forward", forward_scalar_kernel<columns()>, grid, kScalarThreads,
+           Scratch::bytes(x.shape.width), x);
   });
 }
 
@@ -184,10 +184,10 @@ void launch_backward_scalar(Gpu& gpu, const AttentionBackward& x) {
     if (x.out.data != nullptr) {
       launch_delta_rows(gpu, x, false);
     } else {
-      launch(gpu, "attention_delta", dq_scalar_kernel<1, true>, queries, kThreads, bytes, x);
+      launch(gpu, "attention_delta", dq_scalar_kernel<1, true>, queries, kScalarThreads, bytes, x);
     }
-    launch(gpu, "attention_dq", dq_scalar_kernel<columns(), false>, queries, kThreads, bytes, x);
-    launch(gpu, "attention_dkv", dkv_scalar_kernel<columns()>, keys, kThreads, bytes, x);
+    launch(gpu, "attention_dq", dq_scalar_kernel<columns(), false>, queries, kScalarThreads, bytes, x);
+    launch(gpu, "attention_dkv", dkv_scalar_kernel<columns()>, keys, kScalarThreads, bytes, x);
   });
 }
 

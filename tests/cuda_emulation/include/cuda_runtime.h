@@ -133,5 +133,3 @@ T atomicMax(T* p, T value) {
   *p = old > value ? old : value;
   return old;
 }
-inline int min(int a, int b) { return a < b ? a : b; }
-inline int max(int a, int b) { return a > b ? a : b; }
