@@ -215,18 +215,19 @@ void row_means(Gpu& gpu, Tensor x) {
 }
 
 void add_sum(Gpu& gpu, Tensor total, Tensor x, Tensor workspace) {
+  const int64_t blocks = workspace.numel();
   auto* const partial = workspace.as<double>();
-  launch(gpu, "add_sum", sum_kernel, static_cast<unsigned>(kReduceBlocks), kThreads, 0, partial, operand(x), walk(x));
-  launch(gpu, "add_sum.total", sum_total_kernel, 1, kThreads, 0, total.as<double>(), partial,
-         static_cast<int>(kReduceBlocks));
+  launch(gpu, "add_sum", sum_kernel, static_cast<unsigned>(blocks), kThreads, 0, partial, operand(x), walk(x));
+  launch(gpu, "add_sum.total", sum_total_kernel, 1, kThreads, 0, total.as<double>(), partial, static_cast<int>(blocks));
 }
 
 void difference_norms(Gpu& gpu, Tensor norms, Tensor a, Tensor b, Tensor workspace) {
+  const int64_t blocks = workspace.numel() / 2;
   auto* const partial = workspace.as<double>();
-  launch(gpu, "difference_norms", difference_kernel, static_cast<unsigned>(kReduceBlocks), kThreads, 0, partial,
-         operand(a), operand(b), walk(a, b));
+  launch(gpu, "difference_norms", difference_kernel, static_cast<unsigned>(blocks), kThreads, 0, partial, operand(a),
+         operand(b), walk(a, b));
   launch(gpu, "difference_norms", difference_total_kernel, 2, kThreads, 0, norms.as<double>(), partial,
-         static_cast<int>(kReduceBlocks));
+         static_cast<int>(blocks));
 }
 
 }  // namespace llmz::cuda

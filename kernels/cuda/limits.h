@@ -6,8 +6,13 @@ namespace llmz::cuda {
 
 /// What NVIDIA advises for cuBLASLt on Hopper; more does not make it faster.
 constexpr int64_t kBlasWorkspaceBytes = int64_t{32} << 20;
-/// Blocks of a reduction over rows or elements: the same on every GPU, so that its order of additions is too.
+/// Most blocks of a reduction over rows or elements: the same on every GPU, so that its order of additions is too.
 constexpr int64_t kReduceBlocks = 512;
+/// Blocks that add up so many elements.
+constexpr int64_t reduce_blocks(int64_t elements) {
+  const int64_t wanted = (elements + 4095) / 4096;
+  return wanted < 1 ? 1 : wanted < kReduceBlocks ? wanted : kReduceBlocks;
+}
 /// Rows of the gradient whose squares one block adds up by column (factored second moment).
 constexpr int64_t kFactoredRows = 64;
 

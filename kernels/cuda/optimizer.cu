@@ -71,12 +71,13 @@ void adamw(Gpu& gpu, const AdamWArgs& a) {
 }
 
 void sum_of_squares(Gpu& gpu, Tensor total, Tensor x, Tensor workspace) {
+  const int64_t blocks = workspace.numel();
   auto* const partial = workspace.as<double>();
   const bool fours = walk_by_fours(x);
-  launch(gpu, "sum_of_squares", fours ? squares_kernel<4> : squares_kernel<1>, static_cast<unsigned>(kReduceBlocks),
-         kThreads, 0, partial, operand(x), walk(x));
+  launch(gpu, "sum_of_squares", fours ? squares_kernel<4> : squares_kernel<1>, static_cast<unsigned>(blocks), kThreads,
+         0, partial, operand(x), walk(x));
   launch(gpu, "sum_of_squares.total", squares_total_kernel, 1, kThreads, 0, total.as<float>(), partial,
-         static_cast<int>(kReduceBlocks));
+         static_cast<int>(blocks));
 }
 
 void clip_coefficient(Gpu& gpu, Tensor norm, Tensor scale, Tensor total, float max_norm) {

@@ -42,11 +42,11 @@ WorkspaceShape embedding_backward_workspace(const Tensor& tokens, const Tensor& 
   return {{2 * (dtable.dim(0) + 1) + 2 * tokens.numel()}, DType::i32};
 }
 
-WorkspaceShape difference_norms_workspace(const Tensor&) { return {{2 * kReduceBlocks}, DType::f64}; }
+WorkspaceShape difference_norms_workspace(const Tensor& a) { return {{2 * reduce_blocks(a.numel())}, DType::f64}; }
 
-WorkspaceShape sum_of_squares_workspace(const Tensor&) { return {{kReduceBlocks}, DType::f64}; }
+WorkspaceShape sum_of_squares_workspace(const Tensor& x) { return {{reduce_blocks(x.numel())}, DType::f64}; }
 
-WorkspaceShape add_sum_workspace(const Tensor&) { return {{kReduceBlocks}, DType::f64}; }
+WorkspaceShape add_sum_workspace(const Tensor& x) { return {{reduce_blocks(x.numel())}, DType::f64}; }
 
 WorkspaceShape factored_sums_workspace(const Tensor& weight) {
   // Squares by block of rows and column, by row and block of columns; 1/mean of the rows' averages.

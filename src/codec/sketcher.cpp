@@ -137,12 +137,20 @@ void Sketcher::find_principal(Exec& exec, Tensor x) {
 /// One step of orthogonal iteration on XᵀX, which is never formed: Q ← orth(Q·Xᵀ·X).
 void Sketcher::subspace_iteration(Exec& exec, Tensor x) {
   const Tensor q = projector_.principal;
+  // A GPU multiplies bf16 by bf16: the few directions are rounded there, rather than the long x widened.
+  const bool half = exec.on_gpu() && x.dtype == DType::bf16;
+  const DType dtype = half ? DType::bf16 : basis_dtype_;
   const Buffer seen =
-      exec.memory.take("refresh.projected", Category::workspace, {projector_.principal_rank, x.dim(0)}, basis_dtype_);
-  ops::matmul(exec, {.c = seen.tensor(), .a = q, .b = x, .transpose_b = true});
+      exec.memory.take("refresh.projected", Category::workspace, {projector_.principal_rank, x.dim(0)}, dtype);
+  const Buffer rounded = half ? exec.memory.take("refresh.directions", Category::workspace, q.shape, dtype) : Buffer();
+  const auto look = [&] {
+    if (half) ops::copy(exec, rounded.tensor(), q);
+    ops::matmul(exec, {.c = seen.tensor(), .a = half ? rounded.tensor() : q, .b = x, .transpose_b = true});
+  };
+  look();
   ops::matmul(exec, {.c = q, .a = seen.tensor(), .b = x});
   ops::orthonormalize(exec, q, {});
-  ops::matmul(exec, {.c = seen.tensor(), .a = q, .b = x, .transpose_b = true});
+  look();
   ops::row_dot(exec, spectrum_.values, seen.tensor(), seen.tensor());
 }
 

@@ -26,10 +26,21 @@ Sketching::Sketching(Exec& exec, const Projector& p, DType dtype, int64_t rows) 
         exec, args, [&] { cpu::sign_tables(index_.tensor(), signs_.tensor(), p); },
         [&](Gpu& gpu) { cuda::sign_tables(gpu, index_.tensor(), signs_.tensor(), p); });
   }
+  principal_ = p.principal;
+  basis_ = p.random_basis;
+  if (p.principal.present() && p.principal.dtype != dtype) principal_ = converted(principal_copy_, p.principal, dtype);
+  if (p.random_basis.present() && p.random_basis.dtype != dtype) basis_ = converted(basis_copy_, p.random_basis, dtype);
   if (!deflates()) return;
   overlap_ = exec.memory.take("projector.overlap", Category::workspace, {p.principal_rank, p.random_rank}, dtype);
-  project_random(overlap_.tensor(), p.principal);
+  project_random(overlap_.tensor(), principal_);
   deflated_ = exec.memory.take("projector.deflated", Category::workspace, {rows, p.principal_rank}, dtype);
+}
+
+/// Stored bases are f32. What is computed in bf16 takes a rounded copy, rather than that a long x is widened.
+Tensor Sketching::converted(Buffer& copy, const Tensor& basis, DType dtype) {
+  copy = exec_.memory.take("projector.basis", Category::workspace, basis.shape, dtype);
+  ops::copy(exec_, copy.tensor(), basis);
+  return copy.tensor();
 }
 
 void Sketching::project_random(Tensor z, Tensor x) const {
@@ -37,7 +48,7 @@ void Sketching::project_random(Tensor z, Tensor x) const {
     case Projector::Random::none: return;
     case Projector::Random::basis: {
       const double root = std::sqrt(p_.random_gain());
-      return matmul(exec_, {.c = z, .a = x, .b = p_.random_basis, .transpose_b = true, .alpha = root});
+      return matmul(exec_, {.c = z, .a = x, .b = basis_, .transpose_b = true, .alpha = root});
     }
     case Projector::Random::gaussian: return matmul(exec_, {.c = z, .a = x, .b = matrix_.tensor()});
     case Projector::Random::sign: break;
@@ -56,7 +67,7 @@ void Sketching::expand_random(Tensor out, Tensor z, double alpha, bool accumulat
     case Projector::Random::none: return;
     case Projector::Random::basis: {
       const double root = std::sqrt(p_.random_gain());
-      return matmul(exec_, {.c = out, .a = z, .b = p_.random_basis, .accumulate = accumulate, .alpha = alpha * root});
+      return matmul(exec_, {.c = out, .a = z, .b = basis_, .accumulate = accumulate, .alpha = alpha * root});
     }
     case Projector::Random::gaussian:
       return matmul(
@@ -76,7 +87,7 @@ void Sketching::expand_random(Tensor out, Tensor z, double alpha, bool accumulat
 /// With R not orthogonal to Q₁: (x − xQ₁Q₁ᵀ)R = xR − (xQ₁)(Q₁ᵀR).
 void Sketching::project(Tensor z, Tensor x) const {
   const int64_t r1 = p_.principal_rank, r2 = p_.random_rank;
-  if (r1 > 0) matmul(exec_, {.c = z.slice(1, 0, r1), .a = x, .b = p_.principal, .transpose_b = true});
+  if (r1 > 0) matmul(exec_, {.c = z.slice(1, 0, r1), .a = x, .b = principal_, .transpose_b = true});
   if (r2 == 0) return;
   const Tensor random = z.slice(1, r1, r2);
   project_random(random, x);
@@ -97,7 +108,7 @@ void Sketching::expand(Tensor out, Tensor z, double alpha, bool accumulate) cons
         {.c = deflated, .a = random, .b = overlap_.tensor(), .transpose_b = true, .accumulate = true, .alpha = -1.0});
     head = deflated;
   }
-  if (r1 > 0) matmul(exec_, {.c = out, .a = head, .b = p_.principal, .accumulate = accumulate, .alpha = alpha});
+  if (r1 > 0) matmul(exec_, {.c = out, .a = head, .b = principal_, .accumulate = accumulate, .alpha = alpha});
   if (r2 > 0) expand_random(out, random, alpha, accumulate || r1 > 0);
 }
 

@@ -9,7 +9,7 @@ namespace llmz::ops {
 /// planned workspace, and then serves many tiles. For use inside one op.
 class Sketching {
  public:
-  /// `dtype`: of what is computed, f32 or f64. At most `rows` rows are expanded at once.
+  /// `dtype`: of what is computed: f32, f64, or on a GPU bf16. At most `rows` rows are expanded at once.
   Sketching(Exec& exec, const Projector& p, DType dtype, int64_t rows);
 
   /// z = x·P, as ops::project.
@@ -36,6 +36,10 @@ class Sketching {
 
   Exec& exec_;
   const Projector& p_;
+  Tensor converted(Buffer& copy, const Tensor& basis, DType dtype);
+
+  Tensor principal_, basis_;  ///< Q₁ᵀ, Q₂ᵀ in the type of computation
+  Buffer principal_copy_, basis_copy_;
   Buffer matrix_, index_, signs_;  ///< R [n,r₂], or the tables
   Buffer overlap_;                 ///< Q₁ᵀR [r₁,r₂], where R is not orthogonal to Q₁ by itself
   Buffer deflated_;                ///< z₁ − z₂·(Q₁ᵀR)ᵀ of one tile

@@ -31,6 +31,7 @@ RunConfig tiny(const std::string& preset, const std::string& architecture) {
                   .init_std = 0.2f};
   config.train.micro_batch = 4;
   config.train.sequence = 16;
+  config.train.device = "cpu";
   config.optimizer.weight_decay = 0.01f;
   config = with_preset(config, preset);
   for (auto member : {&nn::ActivationsConfig::qkv_input, &nn::ActivationsConfig::gate_up_input,
