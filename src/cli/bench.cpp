@@ -4,7 +4,10 @@
 #include <chrono>
 
 #include "llmz/core/random.h"
+#include "llmz/core/transfer.h"
 #include "llmz/ops/elementwise.h"
+#include "llmz/ops/threads.h"
+#include "llmz/train/matmul_peak.h"
 
 namespace llmz::cli {
 namespace {
@@ -12,7 +15,7 @@ namespace {
 constexpr uint64_t kSeed = 1;
 constexpr size_t kFewestRuns = 3, kMostRuns = 1000;
 
-Tensor make(Exec& exec, Shape shape, DType dtype) {
+Tensor make(BenchExec& exec, Shape shape, DType dtype) {
   return exec.memory.persistent("bench", Category::workspace, shape, dtype);
 }
 
@@ -29,18 +32,21 @@ Timing timing_of(std::vector<double> seconds) {
   return {best, median_of(std::move(seconds))};
 }
 
-BenchResult run_case(const BenchCase& bench_case, double seconds) {
+BenchResult run_case(const BenchCase& bench_case, double seconds, const train::Placement& placement) {
   using Clock = std::chrono::steady_clock;
-  Memory recorder;
-  Exec dry(recorder);
+  const DType type = placement.precision.activation;
+  Memory recorder(placement.device.type);
+  BenchExec dry(recorder, type);
   const auto once = [](Exec& exec, const std::function<void(Exec&)>& run) {
     const ProgramScope program(exec.memory, "bench");
     run(exec);
+    if (exec.memory.gpu() != nullptr) exec.memory.gpu()->synchronize();
   };
   once(dry, bench_case.prepare(dry));
 
-  Memory memory(recorder.finish());
-  Exec exec(memory);
+  Memory memory(recorder.finish(), placement.device);
+  if (memory.gpu() != nullptr) memory.gpu()->set_tf32(placement.tf32);
+  BenchExec exec(memory, type);
   const std::function<void(Exec&)> run = bench_case.prepare(exec);
   once(exec, run);  // the first run compiles kernels and touches pages
   std::vector<double> taken;
@@ -51,29 +57,54 @@ BenchResult run_case(const BenchCase& bench_case, double seconds) {
     taken.push_back(std::chrono::duration<double>(Clock::now() - start).count());
     total += taken.back();
   }
-  return {bench_case.name, timing_of(std::move(taken)), bench_case.bytes, dry.flops};
+  return {bench_case.name, timing_of(std::move(taken)), bench_case.bytes * static_cast<double>(dtype_bytes(type)) / 4,
+          dry.flops};
 }
 
-Tensor normal_tensor(Exec& exec, Shape shape, float stddev) {
-  const Tensor t = make(exec, shape, DType::f32);
+Tensor normal_tensor(BenchExec& exec, Shape shape, float stddev) {
+  const Tensor t = make(exec, shape, exec.type);
   ops::fill_normal(exec, t, RandomStream(kSeed, Purpose::sampling), 0, stddev);
   return t;
 }
 
-Tensor zero_tensor(Exec& exec, Shape shape) {
-  const Tensor t = make(exec, shape, DType::f32);
+Tensor zero_tensor(BenchExec& exec, Shape shape) {
+  const Tensor t = make(exec, shape, exec.type);
   ops::fill(exec, t, 0.0f);
   return t;
 }
 
-Tensor id_tensor(Exec& exec, int64_t count, int64_t bound) {
+Tensor f32_tensor(BenchExec& exec, Shape shape) {
+  const Tensor t = make(exec, shape, DType::f32);
+  ops::fill_normal(exec, t, RandomStream(kSeed, Purpose::sampling), 0, 1.0f);
+  return t;
+}
+
+Tensor byte_tensor(BenchExec& exec, Shape shape) { return make(exec, shape, DType::u8); }
+
+Tensor id_tensor(BenchExec& exec, int64_t count, int64_t bound) {
   const Tensor t = make(exec, {count}, DType::i32);
   if (t.is_meta()) return t;
   const RandomStream random(kSeed, Purpose::sampling);
-  for (int64_t i = 0; i < count; ++i) {
-    t.as<int32_t>()[i] = static_cast<int32_t>(random.below(static_cast<uint64_t>(i), static_cast<uint64_t>(bound)));
+  std::vector<int32_t> ids(static_cast<size_t>(count));
+  for (size_t i = 0; i < ids.size(); ++i) {
+    ids[i] = static_cast<int32_t>(random.below(i, static_cast<uint64_t>(bound)));
   }
+  copy_to_device<int32_t>(exec.memory, t, ids);
   return t;
+}
+
+std::string describe(const train::Placement& placement) {
+  const std::string where = placement.device.type == DeviceType::cpu ? fmt::format("{} threads", ops::threads())
+                                                                     : device_name(placement.device);
+  return fmt::format("{}, {}", where, placement.tf32 ? "tf32" : dtype_name(placement.precision.activation));
+}
+
+double matmul_peak(const train::Placement& placement) {
+  return train::measure_matmul_peak(placement.device, placement.precision.activation);
+}
+
+std::string peak_name(const train::Placement& placement) {
+  return placement.device.type == DeviceType::cpu ? "2048 x 2048 x 2048" : "8192 x 8192 x 8192";
 }
 
 }  // namespace llmz::cli

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "llmz/core/exec.h"
+#include "llmz/train/trainer.h"
 #include "src/cli/commands.h"
 
 namespace llmz::cli {
@@ -18,28 +19,42 @@ struct Timing {
 Timing timing_of(std::vector<double> seconds);
 double median_of(std::vector<double> values);
 
+/// Where a case runs, and the type of its weights and activations.
+struct BenchExec : Exec {
+  DType type;
+  BenchExec(Memory& memory, DType t) : Exec(memory), type(t) {}
+};
+
 /// One thing to be timed. `prepare` makes its tensors, persistent in the memory of the Exec it is given, and returns
 /// what is to be run. It is called twice: once on nothing, to learn what memory that takes.
 struct BenchCase {
   std::string name;
-  double bytes = 0;  ///< moved in one run, each tensor counted once for reading and once for writing
-  std::function<std::function<void(Exec&)>(Exec&)> prepare;
+  double bytes = 0;  ///< moved in one run were all f32, each tensor counted once for reading and once for writing
+  std::function<std::function<void(Exec&)>(BenchExec&)> prepare;
 };
 
 struct BenchResult {
   std::string name;
   Timing timing;
-  double bytes = 0;
+  double bytes = 0;  ///< with the elements' own sizes
   double flops = 0;  ///< of one run, as the ops count them
 };
 
 /// Runs `bench_case` once untimed, then for about `seconds`, at least three times.
-BenchResult run_case(const BenchCase& bench_case, double seconds);
+BenchResult run_case(const BenchCase& bench_case, double seconds, const train::Placement& placement);
 
-/// Tensors for cases: normal numbers, and ids below a bound.
-Tensor normal_tensor(Exec& exec, Shape shape, float stddev = 1.0f);
-Tensor zero_tensor(Exec& exec, Shape shape);
-Tensor id_tensor(Exec& exec, int64_t count, int64_t bound);
+/// Tensors for cases, of the case's type: normal numbers, zeros; f32 ones such as moments; ids below a bound.
+Tensor normal_tensor(BenchExec& exec, Shape shape, float stddev = 1.0f);
+Tensor zero_tensor(BenchExec& exec, Shape shape);
+Tensor f32_tensor(BenchExec& exec, Shape shape);
+Tensor byte_tensor(BenchExec& exec, Shape shape);
+Tensor id_tensor(BenchExec& exec, int64_t count, int64_t bound);
+
+/// "cuda:0, bf16" or "2 threads, f32".
+std::string describe(const train::Placement& placement);
+/// The yardstick there, and what it is: "8192 x 8192 x 8192".
+double matmul_peak(const train::Placement& placement);
+std::string peak_name(const train::Placement& placement);
 
 /// Subcommands of `bench`.
 Command add_bench_matmul(CLI::App& bench);

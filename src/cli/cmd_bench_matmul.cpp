@@ -2,7 +2,6 @@
 
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/threads.h"
-#include "llmz/train/matmul_peak.h"
 #include "llmz/train/trainer.h"
 #include "src/cli/bench.h"
 
@@ -12,6 +11,7 @@ namespace {
 struct Options {
   int64_t tokens = 2048, hidden = 512, intermediate = 1376, vocabulary = 32000, loss_chunk = 1024, threads = 0;
   double seconds = 0.5;
+  std::string device = "auto", precision;
   bool json = false;
 };
 
@@ -25,7 +25,7 @@ enum class Product { forward, input_gradient, weight_gradient };
 
 /// C = op(A)·op(B), stored as the engine stores them: W [out,in], a gradient like what it belongs to.
 BenchCase product(const Linear& l, const std::string& name, Product which) {
-  return {l.name + name, 0, [=](Exec& exec) {
+  return {l.name + name, 0, [=](BenchExec& exec) {
             const Shape x{l.tokens, l.in}, y{l.tokens, l.out}, w{l.out, l.in};
             ops::MatmulArgs args;
             if (which == Product::forward) {
@@ -34,7 +34,7 @@ BenchCase product(const Linear& l, const std::string& name, Product which) {
             } else if (which == Product::input_gradient) {
               args = {zero_tensor(exec, x), normal_tensor(exec, y), normal_tensor(exec, w)};
             } else {
-              args = {zero_tensor(exec, w), normal_tensor(exec, y), normal_tensor(exec, x)};
+              args = {f32_tensor(exec, w), normal_tensor(exec, y), normal_tensor(exec, x)};
               args.transpose_a = true;
               args.accumulate = true;
             }
@@ -49,24 +49,27 @@ std::vector<BenchCase> products(const Linear& l) {
 
 int bench_matmul(const Options& o) {
   train::use_threads(o.threads);
+  const train::Placement placement = train::place(o.device, o.precision, {});
   const std::vector<Linear> linears = {{"query, key, value", o.tokens, o.hidden, 3 * o.hidden},
                                        {"attention out", o.tokens, o.hidden, o.hidden},
                                        {"gate, up", o.tokens, o.hidden, 2 * o.intermediate},
                                        {"down", o.tokens, o.intermediate, o.hidden},
                                        {"head", std::min(o.tokens, o.loss_chunk), o.hidden, o.vocabulary}};
   std::vector<std::pair<Linear, BenchResult>> results;
-  std::vector<double> peaks = {train::measure_matmul_peak()};
+  std::vector<double> peaks = {matmul_peak(placement)};
   for (const Linear& linear : linears) {
-    for (const BenchCase& c : products(linear)) results.emplace_back(linear, run_case(c, o.seconds));
-    peaks.push_back(train::measure_matmul_peak());
+    for (const BenchCase& c : products(linear)) results.emplace_back(linear, run_case(c, o.seconds, placement));
+    peaks.push_back(matmul_peak(placement));
   }
   const double peak = median_of(peaks);
 
-  nlohmann::ordered_json json = {
-      {"threads", ops::threads()}, {"peak_gflops", peak * 1e-9}, {"products", nlohmann::ordered_json::array()}};
-  if (!o.json) fmt::print("2048 x 2048 x 2048, {} threads: {:.1f} GFLOP/s\n\n", ops::threads(), peak * 1e-9);
+  nlohmann::ordered_json json = {{"threads", ops::threads()},
+                                 {"where", describe(placement)},
+                                 {"peak_gflops", peak * 1e-9},
+                                 {"products", nlohmann::ordered_json::array()}};
+  if (!o.json) fmt::print("{}, {}: {:.1f} GFLOP/s\n\n", peak_name(placement), describe(placement), peak * 1e-9);
   if (!o.json)
-    fmt::print("{:<34}{:>7}{:>7}{:>7}{:>11}{:>10}{:>11}\n", "", "tokens", "in", "out", "ms", "GFLOP/s", "of 2048^3");
+    fmt::print("{:<34}{:>7}{:>7}{:>7}{:>11}{:>10}{:>11}\n", "", "tokens", "in", "out", "ms", "GFLOP/s", "of it");
   for (const auto& [linear, r] : results) {
     const double speed = r.flops / r.timing.median;
     if (o.json) {
@@ -102,6 +105,7 @@ Command add_bench_matmul(CLI::App& bench) {
   size("--vocabulary", options->vocabulary, "Rows of the head");
   size("--loss-chunk", options->loss_chunk, "Tokens that go through the head at once");
   parser->add_option("--seconds", options->seconds, "Time for each product")->check(at_least(0))->capture_default_str();
+  add_placement(*parser, options->device, options->precision);
   parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(at_least(0));
   parser->add_flag("--json", options->json, "Print JSON");
   set_example(*parser, "llmz bench matmul --hidden 768 --intermediate 2048");

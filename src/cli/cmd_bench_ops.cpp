@@ -8,8 +8,9 @@
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/norm.h"
 #include "llmz/ops/optimizer.h"
+#include "llmz/ops/projector.h"
+#include "llmz/ops/quant.h"
 #include "llmz/ops/threads.h"
-#include "llmz/train/matmul_peak.h"
 #include "llmz/train/trainer.h"
 #include "src/cli/bench.h"
 
@@ -19,7 +20,7 @@ namespace {
 struct Options {
   int64_t batch = 8, sequence = 256, hidden = 512, heads = 8, intermediate = 1376, vocabulary = 32000, threads = 0;
   double seconds = 0.3;
-  std::string only;
+  std::string only, device = "auto", precision;
   bool json = false;
 
   int64_t tokens() const { return batch * sequence; }
@@ -35,30 +36,30 @@ double traffic(int passes, int64_t rows, int64_t columns) {
 void add_norms(std::vector<BenchCase>& cases, const Options& o) {
   const int64_t t = o.tokens(), h = o.hidden;
   cases.push_back(
-      {"rmsnorm_forward", traffic(3, t, h), [=](Exec& e) -> Run {
+      {"rmsnorm_forward", traffic(3, t, h), [=](BenchExec& e) -> Run {
          const Tensor x = normal_tensor(e, {t, h}), gain = normal_tensor(e, {h});
-         const Tensor out = zero_tensor(e, {t, h}), xhat = zero_tensor(e, {t, h}), rstd = zero_tensor(e, {t});
+         const Tensor out = zero_tensor(e, {t, h}), xhat = zero_tensor(e, {t, h}), rstd = f32_tensor(e, {t});
          return [=](Exec& exec) { ops::rmsnorm_forward(exec, out, xhat, rstd, x, gain, 1e-6f); };
        }});
-  cases.push_back({"rmsnorm_backward", traffic(4, t, h), [=](Exec& e) -> Run {
+  cases.push_back({"rmsnorm_backward", traffic(4, t, h), [=](BenchExec& e) -> Run {
                      const Tensor xhat = normal_tensor(e, {t, h}), dy = normal_tensor(e, {t, h});
-                     const Tensor gain = normal_tensor(e, {h}), rstd = normal_tensor(e, {t});
-                     const Tensor dx = zero_tensor(e, {t, h}), dgain = zero_tensor(e, {h});
+                     const Tensor gain = normal_tensor(e, {h}), rstd = f32_tensor(e, {t});
+                     const Tensor dx = zero_tensor(e, {t, h}), dgain = f32_tensor(e, {h});
                      return [=](Exec& exec) { ops::rmsnorm_backward(exec, dx, dgain, dy, xhat, rstd, gain); };
                    }});
   cases.push_back(
-      {"layernorm_forward", traffic(3, t, h), [=](Exec& e) -> Run {
+      {"layernorm_forward", traffic(3, t, h), [=](BenchExec& e) -> Run {
          const Tensor x = normal_tensor(e, {t, h}), gain = normal_tensor(e, {h}), bias = normal_tensor(e, {h});
-         const Tensor out = zero_tensor(e, {t, h}), xhat = zero_tensor(e, {t, h}), rstd = zero_tensor(e, {t});
+         const Tensor out = zero_tensor(e, {t, h}), xhat = zero_tensor(e, {t, h}), rstd = f32_tensor(e, {t});
          return [=](Exec& exec) { ops::layernorm_forward(exec, out, xhat, rstd, x, gain, bias, 1e-5f); };
        }});
-  cases.push_back({"layernorm_backward", traffic(4, t, h), [=](Exec& e) -> Run {
+  cases.push_back({"layernorm_backward", traffic(4, t, h), [=](BenchExec& e) -> Run {
                      const Tensor xhat = normal_tensor(e, {t, h}), dy = normal_tensor(e, {t, h});
-                     const Tensor gain = normal_tensor(e, {h}), rstd = normal_tensor(e, {t});
-                     const Tensor dx = zero_tensor(e, {t, h}), dgain = zero_tensor(e, {h}), dbias = zero_tensor(e, {h});
+                     const Tensor gain = normal_tensor(e, {h}), rstd = f32_tensor(e, {t});
+                     const Tensor dx = zero_tensor(e, {t, h}), dgain = f32_tensor(e, {h}), dbias = f32_tensor(e, {h});
                      return [=](Exec& exec) { ops::layernorm_backward(exec, dx, dgain, dbias, dy, xhat, rstd, gain); };
                    }});
-  cases.push_back({"norm_apply_gain", traffic(2, t, h), [=](Exec& e) -> Run {
+  cases.push_back({"norm_apply_gain", traffic(2, t, h), [=](BenchExec& e) -> Run {
                      const Tensor xhat = normal_tensor(e, {t, h}), gain = normal_tensor(e, {h});
                      const Tensor out = zero_tensor(e, {t, h});
                      return [=](Exec& exec) { ops::norm_apply_gain(exec, out, xhat, gain, {}); };
@@ -70,15 +71,15 @@ void add_attention(std::vector<BenchCase>& cases, const Options& o, int64_t sequ
   const Shape shape = {batch, sequence, o.heads, width}, rows = {batch, o.heads, sequence};
   const double once = traffic(1, batch * sequence, o.hidden);
   const auto suffix = fmt::format(" {}x{}", batch, sequence);
-  cases.push_back({"attention_forward" + suffix, 4 * once, [=](Exec& e) -> Run {
+  cases.push_back({"attention_forward" + suffix, 4 * once, [=](BenchExec& e) -> Run {
                      const Tensor q = normal_tensor(e, shape), k = normal_tensor(e, shape), v = normal_tensor(e, shape);
-                     const Tensor out = zero_tensor(e, shape), lse = zero_tensor(e, rows);
+                     const Tensor out = zero_tensor(e, shape), lse = f32_tensor(e, rows);
                      return [=](Exec& exec) { ops::attention_forward(exec, out, lse, q, k, v); };
                    }});
-  cases.push_back({"attention_backward" + suffix, 8 * once, [=](Exec& e) -> Run {
+  cases.push_back({"attention_backward" + suffix, 8 * once, [=](BenchExec& e) -> Run {
                      const Tensor q = normal_tensor(e, shape), k = normal_tensor(e, shape), v = normal_tensor(e, shape);
                      const Tensor out = normal_tensor(e, shape), dout = normal_tensor(e, shape),
-                                  lse = zero_tensor(e, rows);
+                                  lse = f32_tensor(e, rows);
                      const Tensor dq = zero_tensor(e, shape), dk = zero_tensor(e, shape), dv = zero_tensor(e, shape);
                      return [=](Exec& exec) { ops::attention_backward(exec, dq, dk, dv, dout, out, lse, q, k, v); };
                    }});
@@ -86,12 +87,12 @@ void add_attention(std::vector<BenchCase>& cases, const Options& o, int64_t sequ
 
 void add_activations(std::vector<BenchCase>& cases, const Options& o) {
   const int64_t t = o.tokens(), f = o.intermediate, wide = 4 * o.hidden;
-  cases.push_back({"swiglu_forward", traffic(3, t, f), [=](Exec& e) -> Run {
+  cases.push_back({"swiglu_forward", traffic(3, t, f), [=](BenchExec& e) -> Run {
                      const Tensor both = normal_tensor(e, {t, 2 * f}), out = zero_tensor(e, {t, f});
                      return
                          [=](Exec& exec) { ops::swiglu_forward(exec, out, both.slice(1, 0, f), both.slice(1, f, f)); };
                    }});
-  cases.push_back({"swiglu_backward", traffic(5, t, f), [=](Exec& e) -> Run {
+  cases.push_back({"swiglu_backward", traffic(5, t, f), [=](BenchExec& e) -> Run {
                      const Tensor both = normal_tensor(e, {t, 2 * f}), dboth = zero_tensor(e, {t, 2 * f});
                      const Tensor dout = normal_tensor(e, {t, f});
                      return [=](Exec& exec) {
@@ -99,21 +100,21 @@ void add_activations(std::vector<BenchCase>& cases, const Options& o) {
                                             both.slice(1, f, f));
                      };
                    }});
-  cases.push_back({"gelu_forward", traffic(2, t, wide), [=](Exec& e) -> Run {
+  cases.push_back({"gelu_forward", traffic(2, t, wide), [=](BenchExec& e) -> Run {
                      const Tensor x = normal_tensor(e, {t, wide}), out = zero_tensor(e, {t, wide});
                      return [=](Exec& exec) { ops::gelu_forward(exec, out, x); };
                    }});
-  cases.push_back({"gelu_backward", traffic(3, t, wide), [=](Exec& e) -> Run {
+  cases.push_back({"gelu_backward", traffic(3, t, wide), [=](BenchExec& e) -> Run {
                      const Tensor x = normal_tensor(e, {t, wide}), dout = normal_tensor(e, {t, wide});
                      const Tensor dx = zero_tensor(e, {t, wide});
                      return [=](Exec& exec) { ops::gelu_backward(exec, dx, dout, x); };
                    }});
-  cases.push_back({"add_bias", traffic(2, t, wide), [=](Exec& e) -> Run {
+  cases.push_back({"add_bias", traffic(2, t, wide), [=](BenchExec& e) -> Run {
                      const Tensor y = zero_tensor(e, {t, wide}), bias = normal_tensor(e, {wide});
                      return [=](Exec& exec) { ops::add_bias(exec, y, bias); };
                    }});
-  cases.push_back({"bias_backward", traffic(1, t, wide), [=](Exec& e) -> Run {
-                     const Tensor dy = normal_tensor(e, {t, wide}), dbias = zero_tensor(e, {wide});
+  cases.push_back({"bias_backward", traffic(1, t, wide), [=](BenchExec& e) -> Run {
+                     const Tensor dy = normal_tensor(e, {t, wide}), dbias = f32_tensor(e, {wide});
                      return [=](Exec& exec) { ops::bias_backward(exec, dbias, dy); };
                    }});
 }
@@ -121,25 +122,25 @@ void add_activations(std::vector<BenchCase>& cases, const Options& o) {
 void add_movement(std::vector<BenchCase>& cases, const Options& o) {
   const int64_t t = o.tokens(), h = o.hidden, v = o.vocabulary, s = o.sequence;
   const Shape by_head = {o.batch, s, o.heads, h / o.heads};
-  cases.push_back({"rotary", traffic(2, t, h), [=](Exec& e) -> Run {
+  cases.push_back({"rotary", traffic(2, t, h), [=](BenchExec& e) -> Run {
                      const Tensor x = normal_tensor(e, by_head);
                      return [=](Exec& exec) { ops::rotary(exec, x, 0, 10000.0f, false); };
                    }});
-  cases.push_back({"add", traffic(3, t, h), [=](Exec& e) -> Run {
+  cases.push_back({"add", traffic(3, t, h), [=](BenchExec& e) -> Run {
                      const Tensor y = zero_tensor(e, {t, h}), x = normal_tensor(e, {t, h});
                      return [=](Exec& exec) { ops::add(exec, y, x); };
                    }});
-  cases.push_back({"copy", traffic(2, t, h), [=](Exec& e) -> Run {
+  cases.push_back({"copy", traffic(2, t, h), [=](BenchExec& e) -> Run {
                      const Tensor out = zero_tensor(e, {t, h}), in = normal_tensor(e, {t, h});
                      return [=](Exec& exec) { ops::copy(exec, out, in); };
                    }});
   cases.push_back(
-      {"embedding_forward", traffic(2, t, h), [=](Exec& e) -> Run {
+      {"embedding_forward", traffic(2, t, h), [=](BenchExec& e) -> Run {
          const Tensor table = normal_tensor(e, {v, h}), ids = id_tensor(e, t, v), out = zero_tensor(e, {t, h});
          return [=](Exec& exec) { ops::embedding_forward(exec, out, ids, table, {}, s, 0); };
        }});
-  cases.push_back({"embedding_backward", traffic(3, t, h), [=](Exec& e) -> Run {
-                     const Tensor dtable = zero_tensor(e, {v, h}), ids = id_tensor(e, t, v);
+  cases.push_back({"embedding_backward", traffic(3, t, h), [=](BenchExec& e) -> Run {
+                     const Tensor dtable = f32_tensor(e, {v, h}), ids = id_tensor(e, t, v);
                      const Tensor dout = normal_tensor(e, {t, h});
                      return [=](Exec& exec) { ops::embedding_backward(exec, dtable, {}, dout, ids, s); };
                    }});
@@ -147,25 +148,84 @@ void add_movement(std::vector<BenchCase>& cases, const Options& o) {
 
 void add_loss_and_optimizer(std::vector<BenchCase>& cases, const Options& o) {
   const int64_t v = o.vocabulary, h = o.hidden, chunk = std::min<int64_t>(o.tokens(), 1024);
-  cases.push_back({fmt::format("softmax_cross_entropy {}x{}", chunk, v), traffic(2, chunk, v), [=](Exec& e) -> Run {
-                     const Tensor logits = normal_tensor(e, {chunk, v}), targets = id_tensor(e, chunk, v);
-                     const Tensor losses = zero_tensor(e, {chunk});
-                     return [=](Exec& exec) { ops::softmax_cross_entropy(exec, losses, logits, targets, true, 1.0f); };
-                   }});
-  cases.push_back({fmt::format("fill {}x{}", v, h), traffic(1, v, h), [=](Exec& e) -> Run {
+  cases.push_back(
+      {fmt::format("softmax_cross_entropy {}x{}", chunk, v), traffic(2, chunk, v), [=](BenchExec& e) -> Run {
+         const Tensor logits = normal_tensor(e, {chunk, v}), targets = id_tensor(e, chunk, v);
+         const Tensor losses = f32_tensor(e, {chunk});
+         return [=](Exec& exec) { ops::softmax_cross_entropy(exec, losses, logits, targets, true, 1.0f); };
+       }});
+  cases.push_back({fmt::format("fill {}x{}", v, h), traffic(1, v, h), [=](BenchExec& e) -> Run {
                      const Tensor x = zero_tensor(e, {v, h});
                      return [=](Exec& exec) { ops::fill(exec, x, 0.0f); };
                    }});
-  cases.push_back({fmt::format("sum_of_squares {}x{}", v, h), traffic(1, v, h), [=](Exec& e) -> Run {
-                     const Tensor x = normal_tensor(e, {v, h}), total = zero_tensor(e, {1});
+  cases.push_back({fmt::format("sum_of_squares {}x{}", v, h), traffic(1, v, h), [=](BenchExec& e) -> Run {
+                     const Tensor x = f32_tensor(e, {v, h}), total = f32_tensor(e, {1});
                      return [=](Exec& exec) { ops::sum_of_squares(exec, total, x); };
                    }});
-  cases.push_back({fmt::format("adamw {}x{}", v, h), traffic(7, v, h), [=](Exec& e) -> Run {
-                     const Tensor weight = normal_tensor(e, {v, h}), grad = normal_tensor(e, {v, h});
-                     const Tensor m = zero_tensor(e, {v, h}), second = zero_tensor(e, {v, h});
+  cases.push_back({fmt::format("adamw {}x{}", v, h), traffic(7, v, h), [=](BenchExec& e) -> Run {
+                     const Tensor weight = normal_tensor(e, {v, h}), grad = f32_tensor(e, {v, h});
+                     const Tensor m = f32_tensor(e, {v, h}), second = f32_tensor(e, {v, h});
                      const ops::AdamWArgs args{weight, grad, m, second, {}, 1e-4f};
                      return [=](Exec& exec) { ops::adamw(exec, args); };
                    }});
+}
+
+Tensor zero_f32(BenchExec& e, Shape shape) {
+  const Tensor t = f32_tensor(e, shape);
+  ops::fill(e, t, 0.0);
+  return t;
+}
+
+void add_quant(std::vector<BenchCase>& cases, const Options& o) {
+  const int64_t t = o.tokens(), h = o.hidden;
+  for (const int bits : {8, 4}) {
+    const ops::QuantFormat format{.bits = bits, .group = bits == 4 ? 32 : 0};
+    const auto make_codes = [=](BenchExec& e) {
+      return std::pair{byte_tensor(e, {t, format.row_bytes(h)}),
+                       e.memory.persistent("scales", Category::workspace, {t, format.groups(h)}, DType::bf16)};
+    };
+    const RandomStream random(1, Purpose::rounding);
+    cases.push_back({fmt::format("quantize {} bits", bits), traffic(1, t, h), [=](BenchExec& e) -> Run {
+                       const Tensor x = normal_tensor(e, {t, h});
+                       const auto [codes, scales] = make_codes(e);
+                       return [=, codes = codes, scales = scales](Exec& exec) {
+                         ops::quantize(exec, codes, scales, x, format, random, random);
+                       };
+                     }});
+    cases.push_back({fmt::format("dequantize {} bits", bits), traffic(1, t, h), [=](BenchExec& e) -> Run {
+                       const Tensor x = zero_tensor(e, {t, h});
+                       const auto [codes, scales] = make_codes(e);
+                       return [=, codes = codes, scales = scales](Exec& exec) {
+                         ops::dequantize(exec, x, codes, scales, format, random);
+                       };
+                     }});
+  }
+}
+
+void add_sketches(std::vector<BenchCase>& cases, const Options& o) {
+  const int64_t t = o.tokens(), h = o.hidden, r = o.hidden / 4;
+  struct Kind {
+    const char* name;
+    Projector::Random random;
+  };
+  for (const Kind kind : {Kind{"gaussian", Projector::Random::gaussian}, {"sign", Projector::Random::sign}}) {
+    const Projector p{.width = h, .random_rank = r, .random = kind.random, .seed = 1};
+    cases.push_back({fmt::format("project {} n/4", kind.name), traffic(1, t, h + r), [=](BenchExec& e) -> Run {
+                       const Tensor x = normal_tensor(e, {t, h}), z = zero_tensor(e, {t, r});
+                       return [=](Exec& exec) { ops::project(exec, z, x, p); };
+                     }});
+    cases.push_back(
+        {fmt::format("projected_adam {} n/4", kind.name), traffic(2, h, h), [=](BenchExec& e) -> Run {
+           ops::ProjectedAdamArgs args{
+               .weight = normal_tensor(e, {h, h}), .m = f32_tensor(e, {h, r}), .v = zero_f32(e, {h, r}), .lr = 1e-4f};
+           const Tensor factor = f32_tensor(e, {h, r});
+           return [=](Exec& exec) {
+             ops::ProjectedAdamArgs now = args;
+             now.low = {.factor = factor, .projector = &p};
+             ops::projected_adam(exec, now);
+           };
+         }});
+  }
 }
 
 std::vector<BenchCase> all_cases(const Options& o) {
@@ -176,6 +236,8 @@ std::vector<BenchCase> all_cases(const Options& o) {
   add_activations(cases, o);
   add_movement(cases, o);
   add_loss_and_optimizer(cases, o);
+  add_quant(cases, o);
+  add_sketches(cases, o);
   std::erase_if(cases, [&](const BenchCase& c) { return c.name.find(o.only) == std::string::npos; });
   check(!cases.empty(), "--only {}: no op has this in its name", o.only);
   return cases;
@@ -185,16 +247,19 @@ int bench_ops(const Options& o) {
   check(o.hidden % o.heads == 0, "--hidden {} is no multiple of --heads {}", o.hidden, o.heads);
   const std::vector<BenchCase> cases = all_cases(o);
   train::use_threads(o.threads);
-  const double peak = train::measure_matmul_peak();
-  nlohmann::ordered_json json = {
-      {"threads", ops::threads()}, {"peak_gflops", peak * 1e-9}, {"ops", nlohmann::ordered_json::array()}};
+  const train::Placement placement = train::place(o.device, o.precision, {});
+  const double peak = matmul_peak(placement);
+  nlohmann::ordered_json json = {{"threads", ops::threads()},
+                                 {"where", describe(placement)},
+                                 {"peak_gflops", peak * 1e-9},
+                                 {"ops", nlohmann::ordered_json::array()}};
   if (!o.json) {
-    fmt::print("{} x {} tokens, {} wide, {} threads; 2048 x 2048 x 2048 product: {:.1f} GFLOP/s\n\n", o.batch,
-               o.sequence, o.hidden, ops::threads(), peak * 1e-9);
+    fmt::print("{} x {} tokens, {} wide, {}; {} product: {:.1f} GFLOP/s\n\n", o.batch, o.sequence, o.hidden,
+               describe(placement), peak_name(placement), peak * 1e-9);
     fmt::print("{:<34}{:>11}{:>11}{:>9}{:>10}\n", "", "ms median", "ms best", "GB/s", "GFLOP/s");
   }
   for (const BenchCase& c : cases) {
-    const BenchResult r = run_case(c, o.seconds);
+    const BenchResult r = run_case(c, o.seconds, placement);
     const double bandwidth = r.bytes / r.timing.median * 1e-9, speed = r.flops / r.timing.median * 1e-9;
     if (o.json) {
       json["ops"].push_back({{"name", r.name},
@@ -228,6 +293,7 @@ Command add_bench_ops(CLI::App& bench) {
   size("--vocabulary", options->vocabulary, "Rows of the embedding and of the head");
   parser->add_option("--only", options->only, "Only ops that have this in their name");
   parser->add_option("--seconds", options->seconds, "Time for each op")->check(at_least(0))->capture_default_str();
+  add_placement(*parser, options->device, options->precision);
   parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(at_least(0));
   parser->add_flag("--json", options->json, "Print JSON");
   set_example(*parser, "llmz bench ops --only attention --hidden 768 --heads 12");

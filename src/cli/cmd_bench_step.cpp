@@ -8,7 +8,6 @@
 #include "llmz/ops/threads.h"
 #include "llmz/train/config_io.h"
 #include "llmz/train/engine.h"
-#include "llmz/train/matmul_peak.h"
 #include "llmz/train/trainer.h"
 #include "src/cli/bench.h"
 
@@ -29,10 +28,10 @@ struct StepTimes {
 };
 
 struct StepReport {
-  std::string architecture;
+  std::string architecture, where, yardstick;
   int64_t micro_batch = 0, sequence = 0, parameters = 0, matmul_parameters = 0;
   Timing begin = {}, micro = {}, update = {}, whole = {};
-  double peak = 0;  // median FLOP/s of 2048³, measured between the steps
+  double peak = 0;  // median FLOP/s of the yardstick, measured between the steps
   double peak_low = 0, peak_high = 0;
   double attention_flops = 0;  // per token, forward and backward
   double executed_flops = 0;   // per token, all products that the ops ran, recomputation included
@@ -83,11 +82,11 @@ class StepRunner {
     const size_t count = ids.size() - 1;
     const auto start = Clock::now();
     engine_.begin_step(step_ + 1);
-    const auto begun = Clock::now();
+    const auto begun = now();
     engine_.micro_step(ids.first(count), ids.last(count), 1.0f / static_cast<float>(count));
-    const auto summed = Clock::now();
+    const auto summed = now();
     engine_.update(++step_, lr_);
-    const auto end = Clock::now();
+    const auto end = now();
     const auto seconds = [](auto from, auto to) { return std::chrono::duration<double>(to - from).count(); };
     times.begin.push_back(seconds(start, begun));
     times.micro.push_back(seconds(begun, summed));
@@ -96,6 +95,12 @@ class StepRunner {
   }
 
  private:
+  /// The time when what was asked for so far is done.
+  Clock::time_point now() {
+    if (engine_.memory().gpu() != nullptr) engine_.memory().gpu()->synchronize();
+    return Clock::now();
+  }
+
   train::Engine& engine_;
   double lr_;
   std::vector<int32_t> ids_;
@@ -123,10 +128,13 @@ StepReport measure(const train::RunConfig& config, int64_t repeat) {
   report.attention_flops = attention_flops(config.model, options.sequence);
   report.resident = static_cast<size_t>(process_memory().peak);  // before the yardstick's own 48 MB
 
-  std::vector<double> peaks = {train::measure_matmul_peak()};
+  const train::Placement placement{options.device, options.build.precision, options.tf32};
+  report.where = describe(placement);
+  report.yardstick = peak_name(placement);
+  std::vector<double> peaks = {matmul_peak(placement)};
   for (int64_t i = 0; i < repeat; ++i) {
     runner.run(times);
-    peaks.push_back(train::measure_matmul_peak());
+    peaks.push_back(matmul_peak(placement));
   }
   report.begin = timing_of(times.begin);
   report.micro = timing_of(times.micro);
@@ -149,6 +157,7 @@ nlohmann::ordered_json to_json(const StepReport& r) {
           {"micro_batch", r.micro_batch},
           {"sequence", r.sequence},
           {"threads", ops::threads()},
+          {"where", r.where},
           {"parameters", r.parameters},
           {"matmul_parameters", r.matmul_parameters},
           {"begin_step_seconds", timing(r.begin)},
@@ -166,9 +175,9 @@ nlohmann::ordered_json to_json(const StepReport& r) {
 }
 
 void print_report(const StepReport& r) {
-  fmt::print("{}, {:.2f} M parameters ({:.2f} M in matrix products), {} x {} tokens, {} threads\n\n", r.architecture,
+  fmt::print("{}, {:.2f} M parameters ({:.2f} M in matrix products), {} x {} tokens, {}\n\n", r.architecture,
              static_cast<double>(r.parameters) * 1e-6, static_cast<double>(r.matmul_parameters) * 1e-6, r.micro_batch,
-             r.sequence, ops::threads());
+             r.sequence, r.where);
   fmt::print("{:<12}{:>14}{:>14}\n", "", "median s", "best s");
   const auto row = [](const char* name, const Timing& t) {
     fmt::print("{:<12}{:>14.4f}{:>14.4f}\n", name, t.median, t.best);
@@ -178,9 +187,9 @@ void print_report(const StepReport& r) {
   row("update", r.update);
   row("whole step", r.whole);
   fmt::print("\n{:.0f} tokens/s\n", r.tokens() / r.whole.median);
-  fmt::print("2048 x 2048 x 2048 product between the steps: {:.1f} GFLOP/s (from {:.1f} to {:.1f})\n\n", r.peak * 1e-9,
+  fmt::print("{} product between the steps: {:.1f} GFLOP/s (from {:.1f} to {:.1f})\n\n", r.yardstick, r.peak * 1e-9,
              r.peak_low * 1e-9, r.peak_high * 1e-9);
-  fmt::print("{:<46}{:>13}{:>10}{:>12}\n", "operations counted", "MFLOP/token", "GFLOP/s", "of 2048^3");
+  fmt::print("{:<46}{:>13}{:>10}{:>12}\n", "operations counted", "MFLOP/token", "GFLOP/s", "of it");
   const auto counting = [&](const char* name, double flops) {
     fmt::print("{:<46}{:>13.1f}{:>10.1f}{:>10.1f} %\n", name, flops * 1e-6, r.speed(flops) * 1e-9,
                100 * r.speed(flops) / r.peak);
