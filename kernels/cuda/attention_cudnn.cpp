@@ -2,6 +2,7 @@
 
 #include <cudnn_frontend.h>
 
+#include <array>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -71,7 +72,7 @@ std::array<int64_t, 3> strides(const Tensor& t) {
 
 /// What cuDNN gets: the shapes of q and k but for the batch, of which a piece is taken at a time.
 struct Call {
-  const char* name;
+  const char* op;
   const Tensor &q, &k, &lse, &workspace;
   int64_t piece;
   std::vector<std::pair<Name, const Tensor*>> rows;  ///< all tensors [B,S,heads,D]
@@ -152,7 +153,7 @@ std::string build(fe::graph::Graph& graph, cudnnHandle_t handle, const Call& cal
   } else {
     describe_forward(graph, call);
   }
-  const fe::error_t error = graph.build(handle, {fe::HeurMode_t::A});
+  fe::error_t error = graph.build(handle, {fe::HeurMode_t::A});
   return error.is_bad() ? "it says: " + error.get_message() : "";
 }
 
@@ -173,14 +174,14 @@ fe::graph::Graph* graph_of(Gpu& gpu, const Call& call, bool backward) {
   const bool asked = gpu.attention() == Gpu::Attention::cudnn;
   if (!refusal.empty()) {
     spdlog::log(asked ? spdlog::level::warn : spdlog::level::debug,
-                "{}: llmz's own kernels instead of cuDNN for {}: {}", call.name, call.describe(), refusal);
+                "{}: llmz's own kernels instead of cuDNN for {}: {}", call.op, call.describe(), refusal);
     return nullptr;
   }
   const int64_t wanted = graph->get_workspace_size(), planned = call.workspace.bytes();
   if (wanted > planned) {
     spdlog::log(asked ? spdlog::level::warn : spdlog::level::info,
                 "{}: llmz's own kernels instead of cuDNN for {}: it wants {} bytes of workspace, {} are planned",
-                call.name, call.describe(), wanted, planned);
+                call.op, call.describe(), wanted, planned);
     return nullptr;
   }
   at->second = std::move(graph);
@@ -199,9 +200,9 @@ bool run(Gpu& gpu, const Call& call, bool backward) {
   for (int64_t first = 0; first < call.q.dim(0); first += call.piece) {
     Addresses at = {{kLse, call.lse.as<float>() + first * call.lse.stride(0)}};
     for (const auto& [name, t] : call.rows) at[name] = static_cast<uint16_t*>(t->data) + first * t->stride(0);
-    const fe::error_t error = graph->execute(graphs_of(gpu).handle, at, call.workspace.data);
-    check(!error.is_bad(), "{}: cuDNN failed for {}: {}", call.name, call.describe(), error.get_message());
-    gpu.check_launch(call.name);
+    fe::error_t error = graph->execute(graphs_of(gpu).handle, at, call.workspace.data);
+    if (error.is_bad()) fail("{}: cuDNN failed for {}: {}", call.op, call.describe(), error.get_message());
+    gpu.check_launch(call.op);
   }
   return true;
 }
