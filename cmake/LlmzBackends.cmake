@@ -1,5 +1,5 @@
-# The parts that a machine may lack: CUDA, NCCL and MPI, each AUTO (use it if it works), ON (an error if it does not)
-# or OFF. Sets LLMZ_HAVE_CUDA, LLMZ_HAVE_NCCL and LLMZ_HAVE_MPI. What decides is a small program that links.
+# The parts that a machine may lack: CUDA, cuDNN, NCCL and MPI, each AUTO (use it if it works), ON (an error if it does
+# not) or OFF. Sets LLMZ_HAVE_CUDA, LLMZ_HAVE_CUDNN, LLMZ_HAVE_NCCL and LLMZ_HAVE_MPI. What decides is a small program that links.
 include_guard()
 include(LlmzDependencies)
 
@@ -131,6 +131,90 @@ if(cuda_works AND NOT LLMZ_CUDA STREQUAL "EMULATED")
 endif()
 llmz_settle(CUDA "${cuda_works}" "${CUDAToolkit_VERSION}" "${cuda_why}"
             "Install NVIDIA's CUDA toolkit 12 or newer and put nvcc on the PATH (or set CUDA_HOME)")
+
+# --- cuDNN: its library, and the headers of cudnn-frontend, which build its graphs -----------------------------------
+
+# Sets cudnn_works, cudnn_version and cudnn_why, and makes the target CUDNN::frontend.
+macro(llmz_try_cudnn)
+  find_path(CUDNN_INCLUDE_DIR NAMES cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  find_library(CUDNN_LIBRARY NAMES cudnn HINTS ${CUDAToolkit_LIBRARY_DIR})
+  find_path(CUDNN_FRONTEND_INCLUDE_DIR NAMES cudnn_frontend.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ${CUDNN_INCLUDE_DIR})
+  mark_as_advanced(CUDNN_INCLUDE_DIR CUDNN_LIBRARY CUDNN_FRONTEND_INCLUDE_DIR)
+  if(CUDNN_INCLUDE_DIR)
+    llmz_cudnn_version(cudnn_version CUDNN_ PATCHLEVEL ${CUDNN_INCLUDE_DIR}/cudnn_version.h)
+  endif()
+  if(NOT CUDNN_INCLUDE_DIR)
+    set(cudnn_why "cudnn.h was not found")
+  elseif(NOT CUDNN_LIBRARY)
+    set(cudnn_why "cudnn.h is in ${CUDNN_INCLUDE_DIR}, but libcudnn.so was not found")
+  elseif(cudnn_version AND cudnn_version VERSION_LESS 9.0)
+    set(cudnn_why "cuDNN in ${CUDNN_INCLUDE_DIR} is ${cudnn_version}, and 9 is the oldest that will do")
+  elseif(NOT CUDNN_FRONTEND_INCLUDE_DIR)
+    set(cudnn_why "cuDNN ${cudnn_version} is there, but cudnn_frontend.h was not found (CUDNN_FRONTEND_INCLUDE_DIR names its folder)")
+  else()
+    llmz_cudnn_version(frontend_version CUDNN_FRONTEND_ PATCH_VERSION
+                       ${CUDNN_FRONTEND_INCLUDE_DIR}/cudnn_frontend_version.h)
+    add_library(CUDNN::frontend INTERFACE IMPORTED GLOBAL)
+    target_include_directories(CUDNN::frontend SYSTEM INTERFACE ${CUDNN_FRONTEND_INCLUDE_DIR} ${CUDNN_INCLUDE_DIR}
+                                                                ${CUDAToolkit_INCLUDE_DIRS})
+    target_compile_definitions(CUDNN::frontend INTERFACE CUDNN_FRONTEND_SKIP_JSON_LIB)  # it brings a copy of its own
+    target_link_libraries(CUDNN::frontend INTERFACE ${CUDNN_LIBRARY} ${LLMZ_CUDA_LIBRARIES})
+    if(TARGET CUDA::nvrtc)  # newer frontends call it
+      target_link_libraries(CUDNN::frontend INTERFACE CUDA::nvrtc)
+    endif()
+    # The youngest of the calls that kernels/cuda/attention_cudnn.cpp makes.
+    llmz_links(LLMZ_LINKS_CUDNN [[
+#include <cudnn_frontend.h>
+namespace fe = cudnn_frontend;
+int main() {
+  cudnnHandle_t handle = nullptr;
+  fe::graph::Graph graph;
+  fe::graph::SDPA_attributes forward;
+  fe::graph::SDPA_backward_attributes backward;
+  forward.set_generate_stats(true).set_causal_mask_bottom_right(true);
+  backward.set_deterministic_algorithm(true).set_causal_mask_bottom_right(true);
+  return cudnnCreate(&handle) != CUDNN_STATUS_SUCCESS || graph.build(handle, {fe::HeurMode_t::A}).is_bad();
+}]] CUDNN::frontend)
+    set(cudnn_works ${LLMZ_LINKS_CUDNN})
+    set(cudnn_why "${CUDNN_LIBRARY}, cudnn-frontend ${frontend_version} in ${CUDNN_FRONTEND_INCLUDE_DIR}")
+    if(NOT cudnn_works)
+      set(cudnn_why "cudnn-frontend ${frontend_version} is in ${CUDNN_FRONTEND_INCLUDE_DIR}, but a small program with it does not link with ${CUDNN_LIBRARY} (versions from 1.14 do)")
+    endif()
+  endif()
+endmacro()
+
+# As llmz_header_version, where the third part has a name of its own and the others may end in _VERSION like it.
+function(llmz_cudnn_version result prefix third header)
+  set(version "")
+  set(end "")
+  if(third MATCHES "(_VERSION)$")
+    set(end "_VERSION")
+  endif()
+  foreach(part MAJOR${end} MINOR${end} ${third})
+    set(line "")
+    if(EXISTS ${header})
+      file(STRINGS ${header} line REGEX "#define ${prefix}${part} +[0-9]+")
+    endif()
+    if(line MATCHES "([0-9]+)$")
+      list(APPEND version ${CMAKE_MATCH_1})
+    endif()
+  endforeach()
+  string(REPLACE ";" "." version "${version}")
+  set(${result} "${version}" PARENT_SCOPE)
+endfunction()
+
+set(cudnn_works OFF)
+set(cudnn_version "")
+set(cudnn_why "switched off by LLMZ_CUDNN=OFF")
+if(NOT LLMZ_CUDNN STREQUAL "OFF")
+  if(NOT LLMZ_HAVE_CUDA OR LLMZ_CUDA STREQUAL "EMULATED")
+    set(cudnn_why "it needs CUDA, which is off or emulated")
+  else()
+    llmz_try_cudnn()
+  endif()
+endif()
+llmz_settle(CUDNN "${cudnn_works}" "${cudnn_version}" "${cudnn_why}"
+            "Install cuDNN 9's development package and NVIDIA's cudnn-frontend headers, with LLMZ_CUDA on")
 
 # --- NCCL -----------------------------------------------------------------------------------------------------------
 

@@ -2,11 +2,13 @@
 
 #include <cmath>
 
+#include "kernels/cuda/attention_cudnn.h"
 #include "kernels/cuda/twins.h"
 
-// Which kernels a call of attention takes. Backward: delta = Σ dout·out of each row into the workspace, then dq by
-// query blocks and dk, dv by key blocks. Scores are computed once more that way than by one kernel for all three, but
-// every sum has one owner and one order: no atomics, the same bits each time.
+// Which kernels a call of attention takes: cuDNN's where it takes the call, else llmz's own. Their backward: delta = Σ
+// dout·out of each row into the workspace, then dq by query blocks and dk, dv by key blocks. Scores are computed once
+// more that way than by one kernel for all three, but every sum has one owner and one order: no atomics, the same bits
+// each time.
 
 namespace llmz::cuda {
 namespace {
@@ -18,6 +20,11 @@ HeadRows head_rows(const Tensor& t) {
 
 RowNumbers row_numbers(const Tensor& t) { return {t.as<float>(), t.stride(0), t.stride(1)}; }
 
+/// [B,heads,Sq] at the start of the workspace.
+RowNumbers workspace_rows(const Tensor& workspace, const AttentionShape& s) {
+  return {workspace.as<float>(), int64_t{s.heads} * s.queries, s.queries};
+}
+
 AttentionShape attention_shape(const Tensor& q, const Tensor& k) {
   AttentionShape s;
   s.batch = static_cast<int>(q.dim(0)), s.queries = static_cast<int>(q.dim(1)), s.keys = static_cast<int>(k.dim(1));
@@ -27,7 +34,7 @@ AttentionShape attention_shape(const Tensor& q, const Tensor& k) {
   return s;
 }
 
-/// Whether the tensor-core kernels can take these rows: bf16, every row made of aligned 16-byte pieces.
+/// Whether the tensor-core kernels and cuDNN can take these rows: bf16, every row made of aligned 16-byte pieces.
 template <class... Tensors>
 bool by_eights(const Tensors&... tensors) {
   const auto fits = [](const Tensor& t) {
@@ -42,22 +49,26 @@ bool by_eights(const Tensors&... tensors) {
 
 }  // namespace
 
-void attention_forward(Gpu& gpu, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, Tensor) {
+void attention_forward(Gpu& gpu, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, Tensor workspace) {
+  const bool tiles = by_eights(out, q, k, v);
+  if (tiles && cudnn_attention_forward(gpu, out, lse, q, k, v, workspace)) return;
   const AttentionForward x{attention_shape(q, k), head_rows(out), head_rows(q),
                            head_rows(k),          head_rows(v),   row_numbers(lse)};
-  if (by_eights(out, q, k, v)) return launch_forward_tiles(gpu, x);
+  if (tiles) return launch_forward_tiles(gpu, x);
   launch_forward_scalar(gpu, x);
 }
 
 void attention_backward(Gpu& gpu, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q,
                         Tensor k, Tensor v, Tensor workspace) {
+  const bool tiles = by_eights(dq, dk, dv, dout, out, q, k, v);
+  if (tiles && out.present() && cudnn_attention_backward(gpu, dq, dk, dv, dout, out, lse, q, k, v, workspace)) return;
   AttentionBackward x;
   x.shape = attention_shape(q, k);
   x.dq = head_rows(dq), x.dk = head_rows(dk), x.dv = head_rows(dv);
   x.dout = head_rows(dout), x.out = head_rows(out);
   x.q = head_rows(q), x.k = head_rows(k), x.v = head_rows(v);
-  x.lse = row_numbers(lse), x.delta = row_numbers(workspace);
-  if (!by_eights(dq, dk, dv, dout, out, q, k, v)) return launch_backward_scalar(gpu, x);
+  x.lse = row_numbers(lse), x.delta = workspace_rows(workspace, x.shape);
+  if (!tiles) return launch_backward_scalar(gpu, x);
   if (out.present()) {
     launch_delta_rows(gpu, x, true);
   } else {

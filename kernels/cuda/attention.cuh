@@ -7,10 +7,10 @@
 
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/limits.h"
 
 namespace llmz::cuda {
 
-constexpr int kMostTileWidth = 128;  // of a head, on the tensor-core path
 constexpr float kLog2E = 1.4426950408889634f;
 
 /// Rows of [B,S,heads,D]; strides in elements.

@@ -4,8 +4,15 @@
 
 namespace llmz::cuda {
 
+/// Widest head of the tensor-core kernels of attention.
+constexpr int64_t kMostTileWidth = 128;
 /// What NVIDIA advises for cuBLASLt on Hopper; more does not make it faster.
 constexpr int64_t kBlasWorkspaceBytes = int64_t{32} << 20;
+/// Room for cuDNN's attention beside what its tensors explain.
+constexpr int64_t kAttentionSlackBytes = int64_t{4} << 20;
+/// What its backward may take for a matrix of queries × keys: so many sequences at a time as stay below the first
+/// number, one at a time up to the second.
+constexpr int64_t kScoreBytes = int64_t{64} << 20, kMostScoreBytes = int64_t{256} << 20;
 /// Most blocks of a reduction over rows or elements: the same on every GPU, so that its order of additions is too.
 constexpr int64_t kReduceBlocks = 512;
 /// Blocks that add up so many elements.

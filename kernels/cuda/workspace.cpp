@@ -9,6 +9,23 @@ namespace {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+#ifdef LLMZ_HAVE_CUDNN
+constexpr bool kHaveCudnn = true;
+#else
+constexpr bool kHaveCudnn = false;  // nothing is planned for it then
+#endif
+
+/// Whether cuDNN's attention may be asked, by what the plan knows.
+bool suits_cudnn(const Tensor& q) {
+  return kHaveCudnn && q.dtype == DType::bf16 && q.dim(3) % 8 == 0 && q.dim(3) <= kMostTileWidth;
+}
+
+/// A sequence's derivatives of the probabilities in bf16, in whole tiles: what a deterministic backward keeps before
+/// Blackwell.
+int64_t score_bytes(const Tensor& q, const Tensor& k) {
+  return q.dim(2) * ceil_div(q.dim(1), 64) * 64 * ceil_div(k.dim(1), 128) * 128 * 2;
+}
+
 }  // namespace
 
 int64_t matmul_copy_pitch(const Tensor& t) { return ceil_div(t.dim(1), 4) * 4; }
@@ -30,11 +47,31 @@ WorkspaceShape norm_backward_workspace(const Tensor& dx, int outputs) {
   return {{std::min<int64_t>(kReduceBlocks, dx.dim(0)), outputs * dx.dim(1)}, DType::f32};
 }
 
-WorkspaceShape attention_forward_workspace(const Tensor&, const Tensor&) { return {}; }
+WorkspaceShape attention_forward_workspace(const Tensor& q, const Tensor&) {
+  if (!suits_cudnn(q)) return {};
+  // A row's maximum and sum, twice.
+  return {{4 * q.dim(0) * q.dim(2) * q.dim(1) + kAttentionSlackBytes / 4}, DType::f32};
+}
 
-WorkspaceShape attention_backward_workspace(const Tensor& q, const Tensor&, bool) {
-  // Σ dout·out of each row [B,heads,Sq].
-  return {{q.dim(0), q.dim(2), q.dim(1)}, DType::f32};
+int64_t attention_backward_piece(const Tensor& q, const Tensor& k) {
+  const int64_t batch = q.dim(0), one = std::max<int64_t>(score_bytes(q, k), 1);
+  if (one > kMostScoreBytes) return batch;  // no room is planned for any of it
+  int64_t piece = std::clamp<int64_t>(kScoreBytes / one, 1, std::max<int64_t>(batch, 1));
+  while (batch % piece != 0) --piece;
+  return piece;
+}
+
+WorkspaceShape attention_backward_workspace(const Tensor& q, const Tensor& k, bool with_out) {
+  // Σ dout·out of each row [B,heads,Sq]: all that llmz's own kernels take.
+  const int64_t own = q.dim(0) * q.dim(2) * q.dim(1);
+  if (!with_out || !suits_cudnn(q)) return {{own}, DType::f32};
+  // cuDNN: the same, sums of dq in f32, dk and dv of each query head where heads share keys, and the scores.
+  const int64_t heads = q.dim(2), width = q.dim(3), queries = ceil_div(q.dim(1), 128) * 128;
+  const int64_t keys = ceil_div(k.dim(1), 128) * 128, scores = score_bytes(q, k);
+  int64_t elements = heads * queries * (1 + width);
+  if (k.dim(2) != heads) elements += 2 * heads * keys * width;
+  if (scores <= kMostScoreBytes) elements += scores / 4;
+  return {{std::max(own, attention_backward_piece(q, k) * elements + kAttentionSlackBytes / 4)}, DType::f32};
 }
 
 WorkspaceShape embedding_backward_workspace(const Tensor& tokens, const Tensor& dtable) {

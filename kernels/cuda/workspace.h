@@ -36,9 +36,13 @@ int64_t matmul_copy_bytes(const Tensor& t);
 WorkspaceShape bias_backward_workspace(const Tensor& dy);
 /// `outputs`: 1 (dgain) or 2 (dgain, dbias).
 WorkspaceShape norm_backward_workspace(const Tensor& dx, int outputs);
+/// Attention is planned with room for cuDNN (attention_cudnn.h) in every build: its own demand is known only where
+/// there is a GPU, and what it demands beyond this makes llmz's own kernels run.
 WorkspaceShape attention_forward_workspace(const Tensor& q, const Tensor& k);
 /// `with_out`: the forward's output is there.
 WorkspaceShape attention_backward_workspace(const Tensor& q, const Tensor& k, bool with_out);
+/// Sequences that cuDNN's backward gets at a time: a divisor of the batch.
+int64_t attention_backward_piece(const Tensor& q, const Tensor& k);
 WorkspaceShape embedding_backward_workspace(const Tensor& tokens, const Tensor& dtable);
 WorkspaceShape difference_norms_workspace(const Tensor& a);
 WorkspaceShape sum_of_squares_workspace(const Tensor& x);

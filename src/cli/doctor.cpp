@@ -193,6 +193,23 @@ Finding cuda() {
           "found, but not used by this version: training runs on the CPU"};
 }
 
+/// Whose kernels compute attention on a GPU.
+Finding attention(const BuildInfo& info) {
+  const BuildComponent* c = component(info, "CUDNN");
+  const char* asked = std::getenv("LLMZ_ATTENTION");
+  const std::string word = asked == nullptr ? "auto" : asked;
+  if (c == nullptr || !c->on) {
+    return {State::missing, "attention", "llmz's own kernels on a GPU; cuDNN is not in this build",
+            c != nullptr ? c->detail : "cuDNN was not looked for by the build"};
+  }
+  if (word == "own") {
+    return {State::ok, "attention", "llmz's own kernels on a GPU",
+            fmt::format("LLMZ_ATTENTION=own leaves cuDNN {} unused", c->version)};
+  }
+  return {State::ok, "attention", fmt::format("cuDNN {} found by the build, on a GPU", c->version),
+          "in bf16, where it takes the shape; llmz's own kernels elsewhere, and with LLMZ_ATTENTION=own everywhere"};
+}
+
 /// Several processes: the build looks for the libraries, and nothing is made with them yet.
 Finding parallel(const BuildInfo& info, const std::string& name) {
   const BuildComponent* c = component(info, name);
@@ -226,6 +243,7 @@ std::vector<Finding> examine_software() {
   std::vector<Finding> findings = {build()};
   for (Finding& f : libraries()) findings.push_back(std::move(f));
   findings.push_back(cuda());
+  findings.push_back(attention(info));
   findings.push_back(parallel(info, "NCCL"));
   findings.push_back(parallel(info, "MPI"));
   return findings;

@@ -10,6 +10,7 @@
 #include "llmz/core/error.h"
 #include "llmz/core/gpu.h"
 #include "llmz/core/system.h"
+#include "llmz/core/version.h"
 
 namespace llmz {
 namespace {
@@ -42,6 +43,19 @@ void check_device(int index) {
         device.major, device.minor);
 }
 
+/// What LLMZ_ATTENTION says.
+Gpu::Attention asked_attention() {
+  const char* variable = std::getenv("LLMZ_ATTENTION");
+  const std::string_view word = variable == nullptr ? "auto" : variable;
+  if (word == "auto") return Gpu::Attention::automatic;
+  if (word == "own") return Gpu::Attention::own;
+  check(word == "cudnn", "LLMZ_ATTENTION is '{}'; it must be auto, cudnn or own", word);
+  for (const BuildComponent& c : build_info().components) {
+    if (c.name == "CUDNN") check(c.on, "LLMZ_ATTENTION asks for cuDNN, which this build lacks: {}", c.detail);
+  }
+  return Gpu::Attention::cudnn;
+}
+
 }  // namespace
 
 Gpu::Gpu(int index) : index_(index) {
@@ -56,9 +70,11 @@ Gpu::Gpu(int index) : index_(index) {
   for (CUevent_st*& event : sent_) must(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
   const char* synchronous = std::getenv("LLMZ_CUDA_SYNC");
   synchronous_ = synchronous != nullptr && std::string_view(synchronous) != "0";
+  attention_ = asked_attention();
 }
 
 Gpu::~Gpu() {
+  attention_graphs_.reset();  // cuDNN's handle is bound to the stream
   if (solver_ != nullptr) cusolverDnDestroy(solver_);
   if (blas_ != nullptr) cublasLtDestroy(blas_);
   for (CUevent_st* event : sent_) {

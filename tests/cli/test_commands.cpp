@@ -124,7 +124,7 @@ TEST_CASE("doctor names what it found and finds nothing broken", "[cli]") {
     CHECK(finding["what"] != "");
     names.insert(finding["name"].get<std::string>());
   }
-  for (const char* name : {"processor", "instructions", "threads", "memory", "disk", "oneDNN", "CUDA", "NCCL", "MPI"}) {
+  for (const char* name : {"processor", "instructions", "threads", "memory", "disk", "oneDNN", "CUDA", "attention", "NCCL", "MPI"}) {
     CHECK(names.contains(name));
   }
   CHECK_THAT(run_llmz(scratch.path(), {"doctor"}).out, contains("oneDNN"));

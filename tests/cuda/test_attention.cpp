@@ -1,9 +1,12 @@
 #include "llmz/ops/attention.h"
 
 #include "cuda/twins.h"
+#include "kernels/cuda/attention_cudnn.h"
+#include "llmz/core/version.h"
 
 // Attention's twins at head widths that the tensor cores take as they are (multiples of 16), padded (multiples of 8)
-// and not at all, at lengths around the kernels' tiles, with and without keys before the first query.
+// and not at all, at lengths around the kernels' tiles, with and without keys before the first query. In bf16 also with
+// cuDNN where the build has it; what that refuses runs on llmz's own kernels once more.
 
 namespace llmz::test {
 namespace {
@@ -14,6 +17,24 @@ struct Sizes {
   Shape k() const { return {batch, keys, kv_heads, width}; }
   Shape lse() const { return {batch, heads, queries}; }
 };
+
+using Whose = Gpu::Attention;
+
+bool have_cudnn() {
+  for (const BuildComponent& c : build_info().components) {
+    if (c.name == "CUDNN") return c.on;
+  }
+  return false;
+}
+
+std::vector<Whose> implementations(DType type) {
+  if (type == DType::bf16 && have_cudnn()) return {Whose::own, Whose::automatic};
+  return {Whose::own};
+}
+
+void choose(Exec& e, Whose whose) {
+  if (e.memory.gpu() != nullptr) e.memory.gpu()->set_attention(whose);
+}
 
 void forward(Exec& e, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v) {
   ops::attention_forward(e, out, lse, q, k, v);
@@ -88,24 +109,31 @@ TermSizes::TermSizes(const Problem& x) {
 }
 
 /// Forward, then backward with what forward gave, with and without `out`.
-void compare(const Sizes& s, DType type, int64_t gap = 0, double spread = 1.0) {
+void compare(const Sizes& s, DType type, Whose whose, int64_t gap, double spread) {
   const unsigned seed = fresh_seed();
-  INFO(dtype_name(type) << " B" << s.batch << " Sq" << s.queries << " Skv" << s.keys << " heads " << s.heads << "/"
-                        << s.kv_heads << " D" << s.width << " gap " << gap << " spread " << spread << " seed " << seed);
+  INFO((whose == Whose::own ? "own " : "cuDNN ")
+       << dtype_name(type) << " B" << s.batch << " Sq" << s.queries << " Skv" << s.keys << " heads " << s.heads << "/"
+       << s.kv_heads << " D" << s.width << " gap " << gap << " spread " << spread << " seed " << seed);
   Problem x(s, type, seed, gap, spread);
   HostTensor out = x.out, lse = x.lse;
   run_op([&](Exec& e) { forward(e, x.out.tensor(), x.lse.tensor(), x.q.tensor(), x.k.tensor(), x.v.tensor()); });
   const TermSizes errors(x);
   compare_twins({&out, &lse, &x.q, &x.k, &x.v}, tolerance(type),
-                [](Exec& e, const Tensors& t) { forward(e, t[0], t[1], t[2], t[3], t[4]); }, {errors.out});
+                [&](Exec& e, const Tensors& t) {
+                  choose(e, whose);
+                  forward(e, t[0], t[1], t[2], t[3], t[4]);
+                },
+                {errors.out});
   require_close(lse, x.lse.values(), kF32 * size_of(lse), kF32);  // f32 whatever the type of q, k and v
   const Errors of_gradients{errors.dq, errors.dk, errors.dv};
   compare_twins(
       {&x.dq, &x.dk, &x.dv, &x.dout, &out, &lse, &x.q, &x.k, &x.v}, tolerance(type),
-      [](Exec& e, const Tensors& t) {
+      [&](Exec& e, const Tensors& t) {
+        choose(e, whose);
         ops::attention_backward(e, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8]);
       },
       of_gradients);
+  if (whose != Whose::own) return;  // without `out` it is never cuDNN
   for (HostTensor* t : {&x.dq, &x.dk, &x.dv}) t->assign(std::vector<double>(static_cast<size_t>(t->size()), 1e9));
   compare_twins(
       {&x.dq, &x.dk, &x.dv, &x.dout, &lse, &x.q, &x.k, &x.v}, tolerance(type),
@@ -113,6 +141,50 @@ void compare(const Sizes& s, DType type, int64_t gap = 0, double spread = 1.0) {
         ops::attention_backward(e, t[0], t[1], t[2], t[3], Tensor(), t[4], t[5], t[6], t[7]);
       },
       of_gradients);
+}
+
+void compare(const Sizes& s, DType type, int64_t gap = 0, double spread = 1.0) {
+  for (Whose whose : implementations(type)) compare(s, type, whose, gap, spread);
+}
+
+/// q, k and v as slices of one tensor [B,S,heads + 2·kv_heads,D], their gradients likewise: close to what separate
+/// tensors give, and the same bits from llmz's own kernels. cuDNN may choose by strides.
+void compare_slices(DType type, int64_t width, Whose whose) {
+  constexpr int64_t kHeads = 4, kKvHeads = 2, kAll = kHeads + 2 * kKvHeads, kLength = 70;
+  INFO((whose == Whose::own ? "own " : "cuDNN ") << dtype_name(type) << " D" << width);
+  Problem x({2, kLength, kLength, kHeads, kKvHeads, width}, type, fresh_seed());
+  run_on_gpu({&x.dq, &x.dk, &x.dv, &x.dout, &x.out, &x.lse, &x.q, &x.k, &x.v}, [&](Exec& e, const Tensors& t) {
+    choose(e, whose);
+    forward(e, t[4], t[5], t[6], t[7], t[8]);
+    ops::attention_backward(e, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8]);
+  });
+  HostTensor qkv(type, {2, kLength, kAll, width}), gradient = qkv, out(type, x.sizes.q()), lse = x.lse;
+  const auto each = [&](int64_t first, int64_t heads, auto&& f) {
+    for (int64_t row = 0; row < 2 * kLength; ++row) {
+      for (int64_t i = 0; i < heads * width; ++i) f((row * kAll + first) * width + i, row * heads * width + i);
+    }
+  };
+  each(0, kHeads, [&](int64_t to, int64_t from) { qkv.set(to, x.q.get(from)); });
+  each(kHeads, kKvHeads, [&](int64_t to, int64_t from) { qkv.set(to, x.k.get(from)); });
+  each(kHeads + kKvHeads, kKvHeads, [&](int64_t to, int64_t from) { qkv.set(to, x.v.get(from)); });
+  const auto q = [](const Tensor& t) { return t.slice(2, 0, kHeads); };
+  const auto k = [](const Tensor& t) { return t.slice(2, kHeads, kKvHeads); };
+  const auto v = [](const Tensor& t) { return t.slice(2, kHeads + kKvHeads, kKvHeads); };
+  run_on_gpu({&gradient, &x.dout, &out, &lse, &qkv}, [&](Exec& e, const Tensors& t) {
+    choose(e, whose);
+    forward(e, t[2], t[3], q(t[4]), k(t[4]), v(t[4]));
+    ops::attention_backward(e, q(t[0]), k(t[0]), v(t[0]), t[1], t[2], t[3], q(t[4]), k(t[4]), v(t[4]));
+  });
+  const auto require_same = [&](double got, double want, double size) {
+    REQUIRE(std::fabs(got - want) <= (whose == Whose::own ? 0.0 : kBf16 * (std::fabs(want) + size)));
+  };
+  const double o = size_of(x.out), l = size_of(x.lse), dq = size_of(x.dq), dk = size_of(x.dk), dv = size_of(x.dv);
+  for (int64_t i = 0; i < out.size(); ++i) require_same(out.get(i), x.out.get(i), o);
+  for (int64_t i = 0; i < lse.size(); ++i) require_same(lse.get(i), x.lse.get(i), l);
+  each(0, kHeads, [&](int64_t at, int64_t from) { require_same(gradient.get(at), x.dq.get(from), dq); });
+  each(kHeads, kKvHeads, [&](int64_t at, int64_t from) { require_same(gradient.get(at), x.dk.get(from), dk); });
+  each(kHeads + kKvHeads, kKvHeads,
+       [&](int64_t at, int64_t from) { require_same(gradient.get(at), x.dv.get(from), dv); });
 }
 
 }  // namespace
@@ -152,6 +224,19 @@ TEST_CASE("attention: CUDA twins agree with the CPU's with gaps between rows and
   }
 }
 
+TEST_CASE("attention: cuDNN takes both passes of ordinary shapes") {
+  if (!have_cudnn()) return;
+  for (int64_t keys : {256, 384}) {
+    Problem x({3, 256, keys, 4, 2, 64}, DType::bf16, fresh_seed());
+    run_on_gpu({&x.dq, &x.dk, &x.dv, &x.dout, &x.out, &x.lse, &x.q, &x.k, &x.v}, [&](Exec& e, const Tensors& t) {
+      choose(e, Whose::cudnn);
+      forward(e, t[4], t[5], t[6], t[7], t[8]);
+      ops::attention_backward(e, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8]);
+      if (e.memory.gpu() != nullptr) CHECK(cuda::cudnn_attention_shapes(*e.memory.gpu()) == 2);
+    });
+  }
+}
+
 TEST_CASE("attention on a GPU names heads that are too wide") {
   HostTensor wide(DType::f32, {1, 1, 1, 257}), lse(DType::f32, {1, 1, 1});
   CHECK_THROWS_WITH(
@@ -160,37 +245,9 @@ TEST_CASE("attention on a GPU names heads that are too wide") {
 }
 
 TEST_CASE("attention: CUDA twins give the same on slices of one tensor") {
-  constexpr int64_t kHeads = 4, kKvHeads = 2, kAll = kHeads + 2 * kKvHeads, kLength = 70;
   for (DType type : {DType::f32, DType::bf16}) {
     for (int64_t width : {33, 40, 64}) {
-      INFO(dtype_name(type) << " D" << width);
-      Problem x({2, kLength, kLength, kHeads, kKvHeads, width}, type, fresh_seed());
-      run_on_gpu({&x.out, &x.lse, &x.q, &x.k, &x.v},
-                 [](Exec& e, const Tensors& t) { forward(e, t[0], t[1], t[2], t[3], t[4]); });
-      run_on_gpu({&x.dq, &x.dk, &x.dv, &x.dout, &x.out, &x.lse, &x.q, &x.k, &x.v}, [](Exec& e, const Tensors& t) {
-        ops::attention_backward(e, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8]);
-      });
-      HostTensor qkv(type, {2, kLength, kAll, width}), gradient = qkv, out(type, x.sizes.q()), lse = x.lse;
-      const auto each = [&](int64_t first, int64_t heads, auto&& f) {
-        for (int64_t row = 0; row < 2 * kLength; ++row) {
-          for (int64_t i = 0; i < heads * width; ++i) f((row * kAll + first) * width + i, row * heads * width + i);
-        }
-      };
-      each(0, kHeads, [&](int64_t to, int64_t from) { qkv.set(to, x.q.get(from)); });
-      each(kHeads, kKvHeads, [&](int64_t to, int64_t from) { qkv.set(to, x.k.get(from)); });
-      each(kHeads + kKvHeads, kKvHeads, [&](int64_t to, int64_t from) { qkv.set(to, x.v.get(from)); });
-      const auto q = [](const Tensor& t) { return t.slice(2, 0, kHeads); };
-      const auto k = [](const Tensor& t) { return t.slice(2, kHeads, kKvHeads); };
-      const auto v = [](const Tensor& t) { return t.slice(2, kHeads + kKvHeads, kKvHeads); };
-      run_on_gpu({&gradient, &x.dout, &out, &lse, &qkv}, [&](Exec& e, const Tensors& t) {
-        forward(e, t[2], t[3], q(t[4]), k(t[4]), v(t[4]));
-        ops::attention_backward(e, q(t[0]), k(t[0]), v(t[0]), t[1], t[2], t[3], q(t[4]), k(t[4]), v(t[4]));
-      });
-      CHECK(out.same_bits(x.out));
-      CHECK(lse.same_bits(x.lse));
-      each(0, kHeads, [&](int64_t at, int64_t from) { REQUIRE(gradient.get(at) == x.dq.get(from)); });
-      each(kHeads, kKvHeads, [&](int64_t at, int64_t from) { REQUIRE(gradient.get(at) == x.dk.get(from)); });
-      each(kHeads + kKvHeads, kKvHeads, [&](int64_t at, int64_t from) { REQUIRE(gradient.get(at) == x.dv.get(from)); });
+      for (Whose whose : implementations(type)) compare_slices(type, width, whose);
     }
   }
 }

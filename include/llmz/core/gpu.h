@@ -61,6 +61,16 @@ class Gpu {
   /// Cached choices of algorithms by shape (kernels/cuda/blas.cpp). Made and read by that file alone.
   std::shared_ptr<void>& matmul_choices() { return matmul_choices_; }
 
+  /// Whose kernels compute attention in bf16. LLMZ_ATTENTION in the environment says it at first: `auto` (what holds
+  /// without it) is cuDNN where the build has it and it takes the shape, llmz's own elsewhere; `cudnn` is the same with
+  /// a warning at each shape that cuDNN does not take, and an error in a build without it; `own` is never cuDNN.
+  enum class Attention { automatic, cudnn, own };
+  Attention attention() const { return attention_; }
+  void set_attention(Attention whose) { attention_ = whose; }
+
+  /// cuDNN's handle and graphs by shape (kernels/cuda/attention_cudnn.cpp). Made and read by that file alone.
+  std::shared_ptr<void>& attention_graphs() { return attention_graphs_; }
+
   /// Between these calls, work given to the stream is noted and not run. `end_capture` makes it a graph, which
   /// `launch` runs as often as wanted. Copies to and from the host are not possible meanwhile.
   void begin_capture();
@@ -72,6 +82,7 @@ class Gpu {
   int index_ = 0, multiprocessors_ = 0, compute_capability_ = 0;
   size_t shared_memory_limit_ = 0;
   bool synchronous_ = false, tf32_ = false;
+  Attention attention_ = Attention::automatic;
   CUstream_st* stream_ = nullptr;
   cublasLtContext* blas_ = nullptr;
   cusolverDnContext* solver_ = nullptr;
@@ -80,7 +91,7 @@ class Gpu {
   std::byte* staging_ = nullptr;
   std::array<CUevent_st*, kSlots> sent_ = {};  ///< when what was put into a slot last has been copied
   size_t next_slot_ = 0;
-  std::shared_ptr<void> matmul_choices_;
+  std::shared_ptr<void> matmul_choices_, attention_graphs_;
 };
 
 /// A captured sequence of launches.
