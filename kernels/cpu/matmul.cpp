@@ -86,41 +86,6 @@ float* as_f32(const Tensor& t, int64_t& pitch, float*& workspace, bool fill) {
   return copy;
 }
 
-void matmul_f32(const MatmulArgs& args, float* workspace) {
-  Product p{};
-  p.m = args.c.dim(0);
-  p.n = args.c.dim(1);
-  p.k = args.a.dim(args.transpose_a ? 0 : 1);
-  p.transpose_a = args.transpose_a;
-  p.transpose_b = args.transpose_b;
-  p.accumulate = args.accumulate;
-  p.alpha = static_cast<float>(args.alpha);
-  p.a = as_f32(args.a, p.a_pitch, workspace, true);
-  p.b = as_f32(args.b, p.b_pitch, workspace, true);
-  p.c = as_f32(args.c, p.c_pitch, workspace, args.accumulate);
-  try {
-    run(p);
-  } catch (const dnnl::error& e) {
-    fail("matmul: oneDNN cannot multiply {} by {}: {}", args.a.shape.str(), args.b.shape.str(), e.what());
-  }
-  if (args.c.dtype == DType::bf16) {
-    convert_rows(args.c.data, DType::bf16, args.c.stride(0), p.c, DType::f32, p.c_pitch, p.m, p.n);
-  }
-}
-
-void matmul_f64(const MatmulArgs& args) {
-  using Stride = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
-  using Map = Eigen::Map<Eigen::MatrixXd, 0, Stride>;
-  const auto map = [](const Tensor& t, bool transpose) {  // MatrixXd is column-major: (outer, inner) = (column, row)
-    const int64_t pitch = t.stride(0);
-    return transpose ? Map(t.as<double>(), t.dim(1), t.dim(0), Stride(pitch, 1))
-                     : Map(t.as<double>(), t.dim(0), t.dim(1), Stride(1, pitch));
-  };
-  Map c = map(args.c, false);
-  if (!args.accumulate) c.setZero();
-  c += args.alpha * (map(args.a, args.transpose_a) * map(args.b, args.transpose_b));
-}
-
 template <class Real>
 LLMZ_SIMD_CLONES void add_row(Real* sum, const Real* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) sum[i] += x[i];
@@ -139,6 +104,47 @@ void add_bias_as(const Tensor& y, const Tensor& bias) {
       });
     }
   }
+}
+
+void matmul_f32(const MatmulArgs& args, float* workspace) {
+  Product p{};
+  p.m = args.c.dim(0);
+  p.n = args.c.dim(1);
+  p.k = args.a.dim(args.transpose_a ? 0 : 1);
+  p.transpose_a = args.transpose_a;
+  p.transpose_b = args.transpose_b;
+  p.accumulate = args.accumulate;
+  p.alpha = static_cast<float>(args.alpha);
+  p.a = as_f32(args.a, p.a_pitch, workspace, true);
+  p.b = as_f32(args.b, p.b_pitch, workspace, true);
+  p.c = as_f32(args.c, p.c_pitch, workspace, args.accumulate);
+  try {
+    run(p);
+  } catch (const dnnl::error& e) {
+    fail("matmul: oneDNN cannot multiply {} by {}: {}", args.a.shape.str(), args.b.shape.str(), e.what());
+  }
+  if (args.bias.present()) {
+    Tensor c(p.c, DType::f32, args.c.shape, args.c.device);
+    c.strides[0] = p.c_pitch;
+    add_bias_as<float>(c, args.bias);
+  }
+  if (args.c.dtype == DType::bf16) {
+    convert_rows(args.c.data, DType::bf16, args.c.stride(0), p.c, DType::f32, p.c_pitch, p.m, p.n);
+  }
+}
+
+void matmul_f64(const MatmulArgs& args) {
+  using Stride = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
+  using Map = Eigen::Map<Eigen::MatrixXd, 0, Stride>;
+  const auto map = [](const Tensor& t, bool transpose) {  // MatrixXd is column-major: (outer, inner) = (column, row)
+    const int64_t pitch = t.stride(0);
+    return transpose ? Map(t.as<double>(), t.dim(1), t.dim(0), Stride(pitch, 1))
+                     : Map(t.as<double>(), t.dim(0), t.dim(1), Stride(1, pitch));
+  };
+  Map c = map(args.c, false);
+  if (!args.accumulate) c.setZero();
+  c += args.alpha * (map(args.a, args.transpose_a) * map(args.b, args.transpose_b));
+  if (args.bias.present()) add_bias_as<double>(args.c, args.bias);
 }
 
 /// One thread sums a strip of columns; `kRows` rows are summed before they join the total, so that rounding does not
@@ -180,6 +186,7 @@ void matmul(const MatmulArgs& args, Tensor workspace) {
   if (args.c.numel() == 0) return;
   if (args.a.numel() == 0) {  // an empty sum
     if (!args.accumulate) fill(args.c, 0.0f);
+    if (args.bias.present()) add_bias(args.c, args.bias);
     return;
   }
   if (args.c.dtype == DType::f64) return matmul_f64(args);

@@ -1,5 +1,6 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/sign_sketch.cuh"
 #include "kernels/cuda/twins.h"
 
 // One block a row (a stride of rows): reads and writes once, in fours where addresses allow. SwiGLU forward moves
@@ -20,18 +21,56 @@ __device__ GeluTerms gelu(float x) {
           0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * kRoot * (1.0f + 3.0f * kCubic * x * x)};
 }
 
-template <int N>
-__global__ void swiglu_forward_kernel(Operand out, Operand gate, Operand up, int64_t rows, int64_t width) {
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const int64_t o = out.offset(row), g = gate.offset(row), u = up.offset(row);
-    for (int64_t c = threadIdx.x * N; c < width; c += blockDim.x * N) {
-      const Pack<N> a = gate.load<N>(g, c), b = up.load<N>(u, c);
-      Pack<N> y;
+/// What the forward kernels compute, N elements at a time.
+struct Swiglu {
+  Operand gate, up;
+
+  template <int N>
+  __device__ Pack<N> at(int64_t row, int64_t c) const {
+    const Pack<N> a = gate.load<N>(gate.offset(row), c), b = up.load<N>(up.offset(row), c);
+    Pack<N> y;
 #pragma unroll
-      for (int i = 0; i < N; ++i) y[i] = a[i] * sigmoid(a[i]) * b[i];
+    for (int i = 0; i < N; ++i) y[i] = a[i] * sigmoid(a[i]) * b[i];
+    return y;
+  }
+};
+struct Gelu {
+  Operand x;
+
+  template <int N>
+  __device__ Pack<N> at(int64_t row, int64_t c) const {
+    Pack<N> v = x.load<N>(x.offset(row), c);
+#pragma unroll
+    for (int i = 0; i < N; ++i) v[i] = gelu(v[i]).value;
+    return v;
+  }
+};
+
+template <int N, class Function>
+__global__ void forward_kernel(Operand out, Function f, int64_t rows, int64_t width) {
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const int64_t o = out.offset(row);
+    for (int64_t c = threadIdx.x * N; c < width; c += blockDim.x * N) out.store<N>(o, c, f.template at<N>(row, c));
+  }
+}
+
+/// And the sketch of the output, whose rows stay in shared memory as they were stored.
+template <int N, class Function>
+__global__ void forward_sketch_kernel(Operand out, Function f, RowSketch sketch) {
+  float* const rows = dynamic_shared<float>();
+  for (int k = 0; k < sketch.count(); ++k) {
+    const Operand staged = staged_row(rows + k * sketch.n);
+    const int64_t row = sketch.first() + k, o = out.offset(row);
+    for (int64_t c = threadIdx.x * N; c < sketch.n; c += blockDim.x * N) {
+      Pack<N> y = f.template at<N>(row, c);
       out.store<N>(o, c, y);
+#pragma unroll
+      for (int i = 0; i < N; ++i) y[i] = out.rounded(y[i]);
+      staged.store<N>(0, c, y);
     }
   }
+  __syncthreads();
+  sketch.project(rows);
 }
 
 template <int N>
@@ -62,19 +101,6 @@ __global__ void swiglu_backward_kernel(Operand dgate, Operand dup, Operand dout,
 }
 
 template <int N>
-__global__ void gelu_forward_kernel(Operand out, Operand x, int64_t rows, int64_t width) {
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const int64_t o = out.offset(row), in = x.offset(row);
-    for (int64_t c = threadIdx.x * N; c < width; c += blockDim.x * N) {
-      Pack<N> v = x.load<N>(in, c);
-#pragma unroll
-      for (int i = 0; i < N; ++i) v[i] = gelu(v[i]).value;
-      out.store<N>(o, c, v);
-    }
-  }
-}
-
-template <int N>
 __global__ void gelu_backward_kernel(Operand dx, Operand dout, Operand x, float* row_sums, int64_t rows,
                                      int64_t width) {
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
@@ -99,13 +125,22 @@ __global__ void gelu_backward_kernel(Operand dx, Operand dout, Operand x, float*
 
 float* sums_of(const Tensor& t) { return t.present() ? t.as<float>() : nullptr; }
 
+template <class Function>
+void forward(Gpu& gpu, const char* name, const Tensor& out, const Function& f, bool fours, const SignSketch& sketch) {
+  const int64_t rows = row_count(out), width = row_width(out);
+  if (sketch.z.present()) {
+    const RowSketch all = row_sketch(sketch, out);
+    return launch(gpu, name, fours ? forward_sketch_kernel<4, Function> : forward_sketch_kernel<1, Function>,
+                  all.blocks(), kThreads, all.shared_bytes(), operand(out), f, all);
+  }
+  launch(gpu, name, fours ? forward_kernel<4, Function> : forward_kernel<1, Function>, row_blocks(rows),
+         threads_for_row(width, fours ? 4 : 1), 0, operand(out), f, rows, width);
+}
+
 }  // namespace
 
-void swiglu_forward(Gpu& gpu, Tensor out, Tensor gate, Tensor up) {
-  const int64_t rows = row_count(out), width = row_width(out);
-  const bool fours = all_by_fours(out, gate, up);
-  launch(gpu, "swiglu_forward", fours ? swiglu_forward_kernel<4> : swiglu_forward_kernel<1>, row_blocks(rows),
-         threads_for_row(width, fours ? 4 : 1), 0, operand(out), operand(gate), operand(up), rows, width);
+void swiglu_forward(Gpu& gpu, Tensor out, Tensor gate, Tensor up, const SignSketch& sketch) {
+  forward(gpu, "swiglu_forward", out, Swiglu{operand(gate), operand(up)}, all_by_fours(out, gate, up), sketch);
 }
 
 void swiglu_backward(Gpu& gpu, Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up, Tensor row_sums) {
@@ -116,11 +151,8 @@ void swiglu_backward(Gpu& gpu, Tensor dgate, Tensor dup, Tensor dout, Tensor gat
          operand(up), sums_of(row_sums), rows, width);
 }
 
-void gelu_forward(Gpu& gpu, Tensor out, Tensor x) {
-  const int64_t rows = row_count(x), width = row_width(x);
-  const bool fours = all_by_fours(out, x);
-  launch(gpu, "gelu_forward", fours ? gelu_forward_kernel<4> : gelu_forward_kernel<1>, row_blocks(rows),
-         threads_for_row(width, fours ? 4 : 1), 0, operand(out), operand(x), rows, width);
+void gelu_forward(Gpu& gpu, Tensor out, Tensor x, const SignSketch& sketch) {
+  forward(gpu, "gelu_forward", out, Gelu{operand(x)}, all_by_fours(out, x), sketch);
 }
 
 void gelu_backward(Gpu& gpu, Tensor dx, Tensor dout, Tensor x, Tensor row_sums) {

@@ -13,6 +13,7 @@
 
 // cuBLASLt thinks in columns: a row-major [rows, columns] tensor is its columns × rows matrix, and C = op(A)·op(B) by
 // rows is Cᵀ = op(B)ᵀ·op(A)ᵀ by columns. So its first factor is our B, and both keep the transposition that was asked.
+// Our bias, one number a column, is one a row there: what its epilogue adds.
 
 namespace llmz::cuda {
 namespace {
@@ -35,7 +36,8 @@ std::string describe(const MatmulArgs& args) {
     return fmt::format("{} {}{} (pitch {}, at {} bytes)", dtype_name(t.dtype), t.shape.str(), transposed ? "ᵀ" : "",
                        t.stride(0), alignment(t));
   };
-  return fmt::format("{} = {} · {}", one(args.c, false), one(args.a, args.transpose_a), one(args.b, args.transpose_b));
+  return fmt::format("{} = {} · {}{}", one(args.c, false), one(args.a, args.transpose_a), one(args.b, args.transpose_b),
+                     args.bias.present() ? " + a bias" : "");
 }
 
 void must(cublasStatus_t status, const char* call, const MatmulArgs& args) {
@@ -44,10 +46,10 @@ void must(cublasStatus_t status, const char* call, const MatmulArgs& args) {
 }
 
 /// All that the choice of an algorithm depends on. `accumulate` and `alpha` do not belong to it.
-using Key = std::array<int64_t, 14>;
+using Key = std::array<int64_t, 15>;
 
 Key key_of(const MatmulArgs& args, bool tf32) {
-  const auto& [c, a, b, transpose_a, transpose_b, accumulate, alpha] = args;
+  const auto& [c, a, b, transpose_a, transpose_b, accumulate, alpha, bias] = args;
   return {c.dim(0),
           c.dim(1),
           a.dim(transpose_a ? 0 : 1),
@@ -60,6 +62,7 @@ Key key_of(const MatmulArgs& args, bool tf32) {
           alignment(c),
           alignment(a),
           alignment(b),
+          bias.present() ? alignment(bias) : 0,
           static_cast<int64_t>(c.dtype),
           static_cast<int64_t>(a.dtype)};
 }
@@ -77,17 +80,27 @@ using Operation = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
 using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
 using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
 
+/// The bias' address belongs to the operation; the choice of an algorithm looks at its alignment.
+void set_bias(const Operation& operation, const MatmulArgs& args) {
+  const void* const address = args.bias.data;
+  must(cublasLtMatmulDescSetAttribute(operation.get(), CUBLASLT_MATMUL_DESC_BIAS_POINTER, &address, sizeof(address)),
+       "cublasLtMatmulDescSetAttribute", args);
+}
+
 Operation operation(const MatmulArgs& args, bool tf32) {
   cublasLtMatmulDesc_t raw = nullptr;
   must(cublasLtMatmulDescCreate(&raw, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F),
        "cublasLtMatmulDescCreate", args);
   Operation result(raw);
-  const auto transpose = [&](cublasLtMatmulDescAttributes_t which, bool transposed) {
-    const int32_t value = transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+  const auto set = [&](cublasLtMatmulDescAttributes_t which, auto value) {
     must(cublasLtMatmulDescSetAttribute(raw, which, &value, sizeof(value)), "cublasLtMatmulDescSetAttribute", args);
   };
-  transpose(CUBLASLT_MATMUL_DESC_TRANSA, args.transpose_b);
-  transpose(CUBLASLT_MATMUL_DESC_TRANSB, args.transpose_a);
+  set(CUBLASLT_MATMUL_DESC_TRANSA, static_cast<int32_t>(args.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N));
+  set(CUBLASLT_MATMUL_DESC_TRANSB, static_cast<int32_t>(args.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N));
+  if (args.bias.present()) {
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE, static_cast<uint32_t>(CUBLASLT_EPILOGUE_BIAS));
+    set_bias(result, args);
+  }
   return result;
 }
 
@@ -149,6 +162,7 @@ void blas_matmul(Gpu& gpu, const MatmulArgs& args, void* workspace) {
   auto at = choices.find(key);
   if (at == choices.end()) at = choices.emplace(key, choose(gpu.blas(), args, tf32)).first;
   const Choice& choice = at->second;
+  if (args.bias.present()) set_bias(choice.operation, args);
   const float alpha = static_cast<float>(args.alpha), beta = args.accumulate ? 1.0f : 0.0f;
   must(cublasLtMatmul(gpu.blas(), choice.operation.get(), &alpha, args.b.data, choice.b.get(), args.a.data,
                       choice.a.get(), &beta, args.c.data, choice.c.get(), args.c.data, choice.c.get(),

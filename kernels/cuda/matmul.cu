@@ -102,6 +102,15 @@ class Copies {
   unsigned char* next_;
 };
 
+/// By cuBLASLt, with what it does not add by itself added behind it.
+void product_and_bias(Gpu& gpu, const MatmulArgs& args, void* workspace) {
+  MatmulArgs product = args;
+  const bool fused = blas_takes_bias(args);
+  if (!fused) product.bias = {};
+  blas_matmul(gpu, product, workspace);
+  if (args.bias.present() && !fused) add_bias(gpu, args.c, args.bias);
+}
+
 void matmul_f32(Gpu& gpu, const MatmulArgs& args, const Tensor& workspace) {
   Copies copies(workspace);
   MatmulArgs product = args;
@@ -116,7 +125,7 @@ void matmul_f32(Gpu& gpu, const MatmulArgs& args, const Tensor& workspace) {
     convert(gpu, copy, *t, false);
     *t = copy;
   }
-  blas_matmul(gpu, product, workspace.data);
+  product_and_bias(gpu, product, workspace.data);
   if (narrow) convert(gpu, args.c, product.c, args.accumulate);
 }
 
@@ -131,11 +140,13 @@ void clear(Gpu& gpu, const Tensor& t) {
 
 void matmul(Gpu& gpu, const MatmulArgs& args, Tensor workspace) {
   if (args.c.numel() == 0) return;
-  if (args.a.numel() == 0) return args.accumulate ? void() : clear(gpu, args.c);  // an empty sum
-  if (matmul_takes_copies(args)) {
+  if (args.a.numel() == 0) {  // an empty sum
+    if (!args.accumulate) clear(gpu, args.c);
+    if (args.bias.present()) add_bias(gpu, args.c, args.bias);
+  } else if (matmul_takes_copies(args)) {
     matmul_f32(gpu, args, workspace);
   } else {
-    blas_matmul(gpu, args, workspace.data);
+    product_and_bias(gpu, args, workspace.data);
   }
 }
 

@@ -1,54 +1,89 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/limits.h"
+#include "kernels/cuda/sign_sketch.cuh"
 #include "kernels/cuda/twins.h"
 
 namespace llmz::cuda {
 namespace {
 
-/// One block a row. The row is read once from memory for the statistics and once more, then from the cache, for the
-/// output: 1 read, 2 writes (x̂ and out) an element.
-template <int N, bool kLayer>
-__global__ void norm_forward_kernel(Operand out, Operand xhat, float* rstd, Operand x, Operand gain, Operand bias,
-                                    float eps, int64_t rows, int64_t width) {
-  const float over_width = 1.0f / static_cast<float>(width);
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const int64_t at = x.offset(row);
-    float mean = 0, squares = 0;
-    if (kLayer) {
-      for (int64_t c = threadIdx.x * N; c < width; c += blockDim.x * N) {
-        const Pack<N> v = x.load<N>(at, c);
+struct NormForward {
+  Operand out, xhat;
+  float* rstd;
+  Operand x, gain, bias;
+  float eps;
+  int64_t rows, width;
+};
+
+/// One row, by the whole block. It is read once from memory for the statistics and once more, then from the cache, for
+/// the output: 1 read, 2 writes (x̂ and out) an element. With kStage it stays in `staged` in between, as does the output
+/// afterwards; a thread sees its own columns of it only.
+template <int N, bool kLayer, bool kStage>
+__device__ void norm_row(const NormForward& a, int64_t row, Operand staged) {
+  const float over_width = 1.0f / static_cast<float>(a.width);
+  const int64_t at = a.x.offset(row);
+  const auto first = [&](int64_t c) {
+    const Pack<N> v = a.x.load<N>(at, c);
+    if constexpr (kStage) staged.store<N>(0, c, v);
+    return v;
+  };
+  const auto again = [&](int64_t c) { return kStage ? staged.load<N>(0, c) : a.x.load<N>(at, c); };
+  float mean = 0, squares = 0;
+  if (kLayer) {
+    for (int64_t c = threadIdx.x * N; c < a.width; c += blockDim.x * N) {
+      const Pack<N> v = first(c);
 #pragma unroll
-        for (int i = 0; i < N; ++i) mean += v[i];
-      }
-      mean = block_sum(mean) * over_width;
+      for (int i = 0; i < N; ++i) mean += v[i];
     }
-    for (int64_t c = threadIdx.x * N; c < width; c += blockDim.x * N) {
-      const Pack<N> v = x.load<N>(at, c);
+    mean = block_sum(mean) * over_width;
+  }
+  for (int64_t c = threadIdx.x * N; c < a.width; c += blockDim.x * N) {
+    const Pack<N> v = kLayer ? again(c) : first(c);
 #pragma unroll
-      for (int i = 0; i < N; ++i) squares += (v[i] - mean) * (v[i] - mean);
+    for (int i = 0; i < N; ++i) squares += (v[i] - mean) * (v[i] - mean);
+  }
+  const float r = 1.0f / sqrtf(block_sum(squares) * over_width + a.eps);
+  if (threadIdx.x == 0) a.rstd[row] = r;
+  for (int64_t c = threadIdx.x * N; c < a.width; c += blockDim.x * N) {
+    Pack<N> v = again(c);
+    const Pack<N> g = a.gain.load<N>(0, c);
+#pragma unroll
+    for (int i = 0; i < N; ++i) v[i] = (v[i] - mean) * r;
+    if (a.xhat.present()) {
+      a.xhat.store<N>(a.xhat.offset(row), c, v);
+#pragma unroll
+      for (int i = 0; i < N; ++i) v[i] = a.xhat.rounded(v[i]);  // out is made from what was written
     }
-    const float r = 1.0f / sqrtf(block_sum(squares) * over_width + eps);
-    if (threadIdx.x == 0) rstd[row] = r;
-    for (int64_t c = threadIdx.x * N; c < width; c += blockDim.x * N) {
-      Pack<N> v = x.load<N>(at, c);
-      const Pack<N> g = gain.load<N>(0, c);
+    Pack<N> b;
 #pragma unroll
-      for (int i = 0; i < N; ++i) v[i] = (v[i] - mean) * r;
-      if (xhat.present()) {
-        xhat.store<N>(xhat.offset(row), c, v);
+    for (int i = 0; i < N; ++i) b[i] = 0;
+    if (kLayer) b = a.bias.load<N>(0, c);
 #pragma unroll
-        for (int i = 0; i < N; ++i) v[i] = xhat.rounded(v[i]);  // out is made from what was written
-      }
-      Pack<N> b;
+    for (int i = 0; i < N; ++i) v[i] = v[i] * g[i] + b[i];
+    a.out.store<N>(a.out.offset(row), c, v);
+    if constexpr (kStage) {
 #pragma unroll
-      for (int i = 0; i < N; ++i) b[i] = 0;
-      if (kLayer) b = bias.load<N>(0, c);
-#pragma unroll
-      for (int i = 0; i < N; ++i) v[i] = v[i] * g[i] + b[i];
-      out.store<N>(out.offset(row), c, v);
+      for (int i = 0; i < N; ++i) v[i] = a.out.rounded(v[i]);
+      staged.store<N>(0, c, v);
     }
   }
+}
+
+/// One block a row.
+template <int N, bool kLayer>
+__global__ void norm_forward_kernel(NormForward a) {
+  for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x) norm_row<N, kLayer, false>(a, row, {});
+}
+
+/// And the sketch of the output: some rows a block, one after the other, then their sketch.
+template <int N, bool kLayer>
+__global__ void norm_sketch_kernel(NormForward a, RowSketch sketch) {
+  float* const rows = dynamic_shared<float>();
+  for (int k = 0; k < sketch.count(); ++k) {
+    norm_row<N, kLayer, true>(a, sketch.first() + k, staged_row(rows + k * a.width));
+  }
+  __syncthreads();
+  sketch.project(rows);
 }
 
 /// out = x̂·gain (+ bias), with the forward kernel's arithmetic.
@@ -128,13 +163,25 @@ __global__ void add_partials_kernel(Operand sum, const float* partial, int64_t b
   sum.put(column, sum.at(column) + total);
 }
 
+/// A block has as many threads with a sketch as without: that fixes the order of the statistics' sums.
 template <int N>
-void forward(Gpu& gpu, bool layer, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, Tensor bias,
-             float eps) {
+void forward(Gpu& gpu, bool layer, const NormForward& a, const SignSketch& sketch, const Tensor& out) {
+  const int threads = threads_for_row(a.width, N);
+  if (sketch.z.present()) {
+    const RowSketch rows = row_sketch(sketch, out);
+    return launch(gpu, layer ? "layernorm_forward_sketch" : "rmsnorm_forward_sketch",
+                  layer ? norm_sketch_kernel<N, true> : norm_sketch_kernel<N, false>, rows.blocks(), threads,
+                  rows.shared_bytes(), a, rows);
+  }
   launch(gpu, layer ? "layernorm_forward" : "rmsnorm_forward",
-         layer ? norm_forward_kernel<N, true> : norm_forward_kernel<N, false>, row_blocks(x.dim(0)),
-         threads_for_row(x.dim(1), N), 0, operand(out), operand(xhat), rstd.as<float>(), operand(x), operand(gain),
-         operand(bias), eps, x.dim(0), x.dim(1));
+         layer ? norm_forward_kernel<N, true> : norm_forward_kernel<N, false>, row_blocks(a.rows), threads, 0, a);
+}
+
+void forward(Gpu& gpu, bool layer, const Tensor& out, const Tensor& xhat, const Tensor& rstd, const Tensor& x,
+             const Tensor& gain, const Tensor& bias, float eps, const SignSketch& sketch) {
+  const NormForward a{operand(out),  operand(xhat), rstd.as<float>(), operand(x), operand(gain),
+                      operand(bias), eps,           x.dim(0),         x.dim(1)};
+  (all_by_fours(out, xhat, x, gain, bias) ? forward<4> : forward<1>)(gpu, layer, a, sketch, out);
 }
 
 template <int N>
@@ -158,14 +205,14 @@ void backward(Gpu& gpu, bool layer, Tensor dx, Tensor dgain, Tensor dbias, Tenso
 
 }  // namespace
 
-void rmsnorm_forward(Gpu& gpu, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, float eps) {
-  const bool fours = all_by_fours(out, xhat, x, gain);
-  (fours ? forward<4> : forward<1>)(gpu, false, out, xhat, rstd, x, gain, {}, eps);
+void rmsnorm_forward(Gpu& gpu, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, float eps,
+                     const SignSketch& sketch) {
+  forward(gpu, false, out, xhat, rstd, x, gain, {}, eps, sketch);
 }
 
-void layernorm_forward(Gpu& gpu, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, Tensor bias, float eps) {
-  const bool fours = all_by_fours(out, xhat, x, gain, bias);
-  (fours ? forward<4> : forward<1>)(gpu, true, out, xhat, rstd, x, gain, bias, eps);
+void layernorm_forward(Gpu& gpu, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, Tensor bias, float eps,
+                       const SignSketch& sketch) {
+  forward(gpu, true, out, xhat, rstd, x, gain, bias, eps, sketch);
 }
 
 void norm_apply_gain(Gpu& gpu, Tensor out, Tensor xhat, Tensor gain, Tensor bias) {

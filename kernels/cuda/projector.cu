@@ -1,14 +1,12 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/random.cuh"
+#include "kernels/cuda/sign_sketch.cuh"
 #include "kernels/cuda/twins.h"
 #include "llmz/core/sign_map.h"
 
 namespace llmz::cuda {
 namespace {
-
-constexpr size_t kRowBytes = 32 * 1024;  // shared memory for rows that a block works on together
-constexpr int kMostRows = 8;
 
 /// index [2,n]: the feature at each position, the group of each feature; signs [2,n] likewise.
 __global__ void tables_kernel(int32_t* index, Operand signs, SignMap map, DeviceStream stream, int64_t n,
@@ -24,33 +22,15 @@ __global__ void tables_kernel(int32_t* index, Operand signs, SignMap map, Device
   signs.put(n + i, sign);
 }
 
-/// z[t,g] = Σ sign·x over group g, positions g, g + r, g + 2r …: rows of x lie in shared memory, a thread sums a group
-/// for all of them, so that the tables are read once for `together` rows.
-__global__ void project_kernel(Operand z, Operand x, const int32_t* feature, Operand signs, int64_t rows, int64_t n,
-                               int64_t groups, int together) {
+/// z = x·R: rows of x go to shared memory first.
+__global__ void project_kernel(Operand x, RowSketch sketch) {
   float* const row = dynamic_shared<float>();
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * together;
-  const int count = static_cast<int>(rows - first < together ? rows - first : together);
-  for (int k = 0; k < count; ++k) {
-    const int64_t at = x.offset(first + k);
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x) row[k * n + i] = x.at(at + i);
+  for (int k = 0; k < sketch.count(); ++k) {
+    const int64_t at = x.offset(sketch.first() + k);
+    for (int64_t i = threadIdx.x; i < sketch.n; i += blockDim.x) row[k * sketch.n + i] = x.at(at + i);
   }
   __syncthreads();
-  for (int64_t g = threadIdx.x; g < groups; g += blockDim.x) {
-    float sum[kMostRows] = {};
-    for (int64_t p = g; p < n; p += groups) {
-      const int32_t i = feature[p];
-      const float sign = signs.at(p);
-#pragma unroll
-      for (int k = 0; k < kMostRows; ++k) {
-        if (k < count) sum[k] += sign * row[k * n + i];
-      }
-    }
-#pragma unroll
-    for (int k = 0; k < kMostRows; ++k) {
-      if (k < count) z.put(z.offset(first + k) + g, sum[k]);
-    }
-  }
+  sketch.project(row);
 }
 
 /// out[t,i] = alpha·sign_i·z[t,group_i] (+ out).
@@ -85,18 +65,6 @@ __global__ void weights_kernel(Operand weights, Operand scale, const int32_t* fe
   weights.put(g, sum);
 }
 
-int rows_together(int64_t width) {
-  const int64_t fit = static_cast<int64_t>(kRowBytes / sizeof(float)) / width;
-  return static_cast<int>(fit < 1 ? 1 : fit > kMostRows ? kMostRows : fit);
-}
-
-/// Both rows of signs [2,n] as one vector.
-Operand flat(const Tensor& t) {
-  Operand o = operand(t);
-  o.outer = 1, o.stride0 = 0;
-  return o;
-}
-
 }  // namespace
 
 void sign_tables(Gpu& gpu, Tensor index, Tensor signs, const Projector& p) {
@@ -106,11 +74,8 @@ void sign_tables(Gpu& gpu, Tensor index, Tensor signs, const Projector& p) {
 }
 
 void sign_project(Gpu& gpu, Tensor z, Tensor x, Tensor index, Tensor signs) {
-  const int64_t rows = x.dim(0), n = x.dim(1);
-  const int together = rows_together(n);
-  launch(gpu, "sign_project", project_kernel, blocks_for(rows, together), kThreads,
-         static_cast<size_t>(together * n) * sizeof(float), operand(z), operand(x), index.as<int32_t>(), flat(signs),
-         rows, n, z.dim(1), together);
+  const RowSketch sketch = row_sketch({z, index, signs}, x);
+  launch(gpu, "sign_project", project_kernel, sketch.blocks(), kThreads, sketch.shared_bytes(), operand(x), sketch);
 }
 
 void sign_expand(Gpu& gpu, Tensor out, Tensor z, Tensor index, Tensor signs, double alpha, bool accumulate) {

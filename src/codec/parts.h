@@ -13,6 +13,7 @@ class Part {
  public:
   virtual ~Part() = default;
   virtual void encode(Exec& exec, Tensor x) = 0;
+  virtual SketchOutput sketch_output(Exec&, int64_t) { return {}; }
   virtual void decode(Exec& exec, Tensor into) = 0;
   virtual void drop() = 0;
 
@@ -35,6 +36,9 @@ class Parted final : public Codec {
 
   bool exact() const override { return false; }
   bool is_sketch() const override { return projector() != nullptr; }
+  SketchOutput sketch_output(Exec& exec, int64_t tokens) override {
+    return parts_.size() == 1 ? parts_[0]->sketch_output(exec, tokens) : SketchOutput();
+  }
   Buffer decode(Exec& exec) override;
   const Projector* projector() const override { return parts_.size() == 1 ? parts_[0]->projector() : nullptr; }
   void low_rank_grad(Exec& exec, Tensor factor, Tensor dy, Tensor) override {

@@ -14,16 +14,27 @@ class Sketch final : public Part {
       : sketcher_(o.config.projector, name, width, o.dtype, layer, o.clock, memory),
         z_(name, o.config.quant, o.dtype, layer, o.clock) {}
 
+  SketchOutput sketch_output(Exec& exec, int64_t tokens) override {
+    if (!sketcher_.projector().only_signs()) return {};
+    made_ = z_.target(exec, tokens, sketcher_.projector().rank());
+    return {made_.tensor(), &sketcher_.projector()};
+  }
   void encode(Exec& exec, Tensor x) override {
-    Buffer z = z_.target(exec, x.dim(0), sketcher_.projector().rank());
-    ops::project(exec, z.tensor(), x, sketcher_.projector());
+    Buffer z = std::move(made_);
+    if (!z) {
+      z = z_.target(exec, x.dim(0), sketcher_.projector().rank());
+      ops::project(exec, z.tensor(), x, sketcher_.projector());
+    }
     z_.hold(exec, std::move(z));
   }
   void decode(Exec& exec, Tensor into) override {
     const Buffer z = z_.values(exec);
     ops::expand(exec, {.out = into, .z = z.tensor()}, sketcher_.projector());
   }
-  void drop() override { z_.drop(); }
+  void drop() override {
+    z_.drop();
+    made_.reset();
+  }
 
   const Projector* projector() const override { return &sketcher_.projector(); }
   void low_rank_grad(Exec& exec, Tensor factor, Tensor dy) override {
@@ -40,6 +51,7 @@ class Sketch final : public Part {
  private:
   Sketcher sketcher_;
   Packed z_;
+  Buffer made_;  ///< z of the x that is kept next, made along with it
 };
 
 std::unique_ptr<Part> make_part(const CodecOptions& options, const std::string& name, int64_t width, uint32_t layer,

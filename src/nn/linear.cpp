@@ -35,8 +35,8 @@ void Linear::set_input_gain(const Parameter& gain, const Parameter& bias) {
 }
 
 void Linear::forward(Exec& exec, Tensor y, Tensor x, bool accumulate) {
-  ops::matmul(exec, {.c = y, .a = x, .b = weight_.weight, .transpose_b = true, .accumulate = accumulate});
-  if (bias_.weight.present()) ops::add_bias(exec, y, bias_.weight);
+  ops::matmul(
+      exec, {.c = y, .a = x, .b = weight_.weight, .transpose_b = true, .accumulate = accumulate, .bias = bias_.weight});
 }
 
 void Linear::weight_gradient(Exec& exec, Tensor dy, codec::Codec& input, Tensor x) {

@@ -17,10 +17,10 @@ MlpHalf::MlpHalf(BuildContext& context, MlpOptions options)
       up_name_(options_.name + ".up"),
       product_name_(options_.name + ".product") {}
 
-void MlpHalf::activate(Exec& exec, Tensor product, Tensor up) const {
-  if (options_.kind == MlpKind::gelu) return ops::gelu_forward(exec, product, up);
+void MlpHalf::activate(Exec& exec, Tensor product, Tensor up, const SketchOutput& sketch) const {
+  if (options_.kind == MlpKind::gelu) return ops::gelu_forward(exec, product, up, sketch);
   const int64_t width = options_.intermediate;
-  ops::swiglu_forward(exec, product, up.slice(1, 0, width), up.slice(1, width, width));
+  ops::swiglu_forward(exec, product, up.slice(1, 0, width), up.slice(1, width, width), sketch);
 }
 
 void MlpHalf::activate_backward(Exec& exec, Tensor up, Tensor dproduct, Tensor row_sums) const {
@@ -35,7 +35,8 @@ void MlpHalf::forward(Exec& exec, const Pass& pass, Tensor x) {
   up_linear_.forward(exec, pass, up.tensor(), x);
   Buffer product = exec.memory.take(product_name_, pass.category(*product_code_),
                                     {pass.tokens(), options_.intermediate}, precision_.activation);
-  activate(exec, product.tensor(), up.tensor());
+  activate(exec, product.tensor(), up.tensor(),
+           pass.keep ? product_code_->sketch_output(exec, pass.tokens()) : SketchOutput());
   down_linear_.forward(exec, x, product.tensor(), /*accumulate=*/true);
   if (pass.observe) {
     up_code_->observe(exec, up.tensor());

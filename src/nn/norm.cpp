@@ -20,13 +20,13 @@ Norm::Norm(BuildContext& context, NormOptions options)
   context.add(bias_, {options_.width});
 }
 
-void Norm::forward(Exec& exec, const Pass& pass, Tensor out, Tensor xhat, Tensor x) {
+void Norm::forward(Exec& exec, const Pass& pass, Tensor out, Tensor xhat, Tensor x, const SketchOutput& sketch) {
   const Category category = pass.keep ? Category::codes : Category::activations;
   rstd_ = exec.memory.take(rstd_name_, category, {pass.tokens()}, precision_.statistic());
   if (options_.kind == NormKind::rms) {
-    ops::rmsnorm_forward(exec, out, xhat, rstd_.tensor(), x, gain_.weight, options_.eps);
+    ops::rmsnorm_forward(exec, out, xhat, rstd_.tensor(), x, gain_.weight, options_.eps, sketch);
   } else {
-    ops::layernorm_forward(exec, out, xhat, rstd_.tensor(), x, gain_.weight, bias_.weight, options_.eps);
+    ops::layernorm_forward(exec, out, xhat, rstd_.tensor(), x, gain_.weight, bias_.weight, options_.eps, sketch);
   }
   if (!pass.keep) rstd_.reset();
 }

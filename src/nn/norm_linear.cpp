@@ -31,7 +31,9 @@ void NormLinear::forward(Exec& exec, const Pass& pass, Tensor y, Tensor x) {
   if (pass.keep || pass.observe) xhat = exec.memory.take(xhat_name_, pass.category(xhat_code()), shape, dtype_);
   const Category category = shared() ? Category::activations : pass.category(*input_code_);
   Buffer out = exec.memory.take(out_name_, category, shape, dtype_);
-  norm_.forward(exec, pass, out.tensor(), xhat.tensor(), x);
+  SketchOutput sketch;
+  if (pass.keep && !shared()) sketch = input_code_->sketch_output(exec, pass.tokens());
+  norm_.forward(exec, pass, out.tensor(), xhat.tensor(), x, sketch);
   linear_.forward(exec, y, out.tensor());
   if (pass.observe) {
     xhat_code().observe(exec, xhat.tensor());

@@ -3,6 +3,7 @@
 #include "kernels/cpu/twins.h"
 #include "kernels/cuda/twins.h"
 #include "src/ops/dispatch.h"
+#include "src/ops/sketching.h"
 
 namespace llmz::ops {
 namespace {
@@ -15,14 +16,19 @@ void check_row_sums(Arguments& args, const Tensor& row_sums, const Tensor& x) {
 
 }  // namespace
 
-void swiglu_forward(Exec& exec, Tensor out, Tensor gate, Tensor up) {
+void swiglu_forward(Exec& exec, Tensor out, Tensor gate, Tensor up, const SketchOutput& sketch) {
   Arguments args("swiglu_forward");
   args.floats("gate", gate);
   args.floats("up", up, gate.shape);
   args.floats("out", out, gate.shape);
+  const OutputSketching sketching(exec, args, sketch, out);
   dispatch(
-      exec, args, [&] { cpu::swiglu_forward(out, gate, up); },
-      [&](Gpu& gpu) { cuda::swiglu_forward(gpu, out, gate, up); });
+      exec, args,
+      [&] {
+        cpu::swiglu_forward(out, gate, up);
+        sketching.on_cpu(out);
+      },
+      [&](Gpu& gpu) { cuda::swiglu_forward(gpu, out, gate, up, sketching.tables()); });
 }
 
 void swiglu_backward(Exec& exec, Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up, Tensor row_sums) {
@@ -38,12 +44,18 @@ void swiglu_backward(Exec& exec, Tensor dgate, Tensor dup, Tensor dout, Tensor g
       [&](Gpu& gpu) { cuda::swiglu_backward(gpu, dgate, dup, dout, gate, up, row_sums); });
 }
 
-void gelu_forward(Exec& exec, Tensor out, Tensor x) {
+void gelu_forward(Exec& exec, Tensor out, Tensor x, const SketchOutput& sketch) {
   Arguments args("gelu_forward");
   args.floats("x", x);
   args.floats("out", out, x.shape);
+  const OutputSketching sketching(exec, args, sketch, out);
   dispatch(
-      exec, args, [&] { cpu::gelu_forward(out, x); }, [&](Gpu& gpu) { cuda::gelu_forward(gpu, out, x); });
+      exec, args,
+      [&] {
+        cpu::gelu_forward(out, x);
+        sketching.on_cpu(out);
+      },
+      [&](Gpu& gpu) { cuda::gelu_forward(gpu, out, x, sketching.tables()); });
 }
 
 void gelu_backward(Exec& exec, Tensor dx, Tensor dout, Tensor x, Tensor row_sums) {

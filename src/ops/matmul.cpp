@@ -18,7 +18,7 @@ Buffer take_matmul_workspace(Exec& exec, const MatmulArgs& args) {
 }  // namespace
 
 void matmul(Exec& exec, const MatmulArgs& args) {
-  const auto& [c, a, b, transpose_a, transpose_b, accumulate, alpha] = args;
+  const auto& [c, a, b, transpose_a, transpose_b, accumulate, alpha, bias] = args;
   Arguments check("matmul");
   check.floats("c", c);
   check.floats("a", a);
@@ -29,6 +29,7 @@ void matmul(Exec& exec, const MatmulArgs& args) {
   check.require(a.dim(transpose_a ? 1 : 0) == m && b.dim(transpose_b ? 1 : 0) == k && b.dim(transpose_b ? 0 : 1) == n,
                 "c {} = a {}{} · b {}{} does not fit together", c.shape.str(), a.shape.str(), transpose_a ? "ᵀ" : "",
                 b.shape.str(), transpose_b ? "ᵀ" : "");
+  if (bias.present()) check.floats("bias", bias, {n});
   check.require(c.data == nullptr || c.numel() == 0 || (c.data != a.data && c.data != b.data),
                 "c {} is its own operand", c.shape.str());
   exec.flops += 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);

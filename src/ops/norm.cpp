@@ -3,6 +3,7 @@
 #include "kernels/cpu/twins.h"
 #include "kernels/cuda/twins.h"
 #include "src/ops/dispatch.h"
+#include "src/ops/sketching.h"
 
 namespace llmz::ops {
 namespace {
@@ -41,22 +42,33 @@ Buffer take_backward_workspace(Exec& exec, const Arguments& args, const char* na
 
 }  // namespace
 
-void rmsnorm_forward(Exec& exec, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, float eps) {
+void rmsnorm_forward(Exec& exec, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, float eps,
+                     const SketchOutput& sketch) {
   Arguments args("rmsnorm_forward");
   check_forward(args, out, xhat, rstd, x, gain, eps);
+  const OutputSketching sketching(exec, args, sketch, out);
   dispatch(
-      exec, args, [&] { cpu::rmsnorm_forward(out, xhat, rstd, x, gain, eps); },
-      [&](Gpu& gpu) { cuda::rmsnorm_forward(gpu, out, xhat, rstd, x, gain, eps); });
+      exec, args,
+      [&] {
+        cpu::rmsnorm_forward(out, xhat, rstd, x, gain, eps);
+        sketching.on_cpu(out);
+      },
+      [&](Gpu& gpu) { cuda::rmsnorm_forward(gpu, out, xhat, rstd, x, gain, eps, sketching.tables()); });
 }
 
-void layernorm_forward(Exec& exec, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, Tensor bias,
-                       float eps) {
+void layernorm_forward(Exec& exec, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, Tensor bias, float eps,
+                       const SketchOutput& sketch) {
   Arguments args("layernorm_forward");
   check_forward(args, out, xhat, rstd, x, gain, eps);
   args.floats("bias", bias, {x.dim(1)});
+  const OutputSketching sketching(exec, args, sketch, out);
   dispatch(
-      exec, args, [&] { cpu::layernorm_forward(out, xhat, rstd, x, gain, bias, eps); },
-      [&](Gpu& gpu) { cuda::layernorm_forward(gpu, out, xhat, rstd, x, gain, bias, eps); });
+      exec, args,
+      [&] {
+        cpu::layernorm_forward(out, xhat, rstd, x, gain, bias, eps);
+        sketching.on_cpu(out);
+      },
+      [&](Gpu& gpu) { cuda::layernorm_forward(gpu, out, xhat, rstd, x, gain, bias, eps, sketching.tables()); });
 }
 
 void norm_apply_gain(Exec& exec, Tensor out, Tensor xhat, Tensor gain, Tensor bias) {

@@ -1,7 +1,11 @@
 #pragma once
 
+#include <optional>
+
+#include "kernels/cuda/twins.h"
 #include "llmz/core/exec.h"
 #include "llmz/core/projector.h"
+#include "src/ops/dispatch.h"
 
 namespace llmz::ops {
 
@@ -23,6 +27,9 @@ class Sketching {
   Tensor overlap() const { return overlap_.tensor(); }
   /// R [n,r₂] of a Gaussian projector; absent for the others.
   Tensor matrix() const { return matrix_.tensor(); }
+  /// Tables of a sign projector (kernels/cpu/projector.h); absent for the others.
+  Tensor index() const { return index_.tensor(); }
+  Tensor signs() const { return signs_.tensor(); }
   /// Whether PᵀD²P is diagonal: without a scale for orthonormal bases, always for a pure sign projector.
   bool diagonal(bool scaled) const;
 
@@ -43,6 +50,22 @@ class Sketching {
   Buffer matrix_, index_, signs_;  ///< R [n,r₂], or the tables
   Buffer overlap_;                 ///< Q₁ᵀR [r₁,r₂], where R is not orthogonal to Q₁ by itself
   Buffer deflated_;                ///< z₁ − z₂·(Q₁ᵀR)ᵀ of one tile
+};
+
+/// What an op that takes a SketchOutput does for it: checks, counts the arithmetic, makes the tables. Nothing where no
+/// sketch is asked for. For use inside one op, in which x [T,n] is the tensor to sketch.
+class OutputSketching {
+ public:
+  OutputSketching(Exec& exec, Arguments& args, const SketchOutput& sketch, const Tensor& x);
+
+  /// For the CUDA twin, which makes z itself.
+  cuda::SignSketch tables() const;
+  /// z, once the CPU twin has written x.
+  void on_cpu(Tensor x) const;
+
+ private:
+  Tensor z_;
+  std::optional<Sketching> sketching_;
 };
 
 }  // namespace llmz::ops

@@ -32,9 +32,10 @@ class CodecRig {
   };
 
   CodecRig(codec::CodecConfig config, std::vector<float> x, int64_t tokens, std::vector<float> dy,
-           const codec::GradientConfig* projected = nullptr)
+           const codec::GradientConfig* projected = nullptr, bool ahead = false)
       : config_(std::move(config)),
         projected_(projected),
+        ahead_(ahead),
         x_(std::move(x)),
         dy_(std::move(dy)),
         tokens_(tokens),
@@ -123,6 +124,10 @@ class CodecRig {
       const Tensor x = view(exec, rig.x_, {rig.tokens_, rig.width_});
       Buffer input = exec.memory.take("x", codec->input_category(), x.shape, DType::f32);
       ops::copy(exec, input.tensor(), x);
+      if (rig.ahead_) {
+        const SketchOutput wanted = codec->sketch_output(exec, rig.tokens_);
+        if (wanted.present()) ops::project(exec, wanted.z, input.tensor(), *wanted.projector);
+      }
       codec->keep(exec, std::move(input), [x](Exec& e, Tensor into) { ops::copy(e, into, x); });
       if (rig.pattern_ >= 0) rig.dump();
       {  // whatever comes between forward and backward may use the memory that the codec does not hold
@@ -177,6 +182,7 @@ class CodecRig {
 
   codec::CodecConfig config_;
   const codec::GradientConfig* projected_;
+  bool ahead_;  ///< the op that makes x also makes the sketch that the codec asks for
   std::vector<float> x_, dy_;
   int64_t tokens_, width_, outputs_;
   MemoryPlan plan_;

@@ -176,6 +176,33 @@ TEST_CASE("a code is a function of the seed and the step") {
   }
 }
 
+TEST_CASE("a sketch made by the op that makes x is the codec's own, and only sign sketches are") {
+  const std::vector<float> x = random_values(kTokens * kWidth, 0), dy = random_values(kTokens * kOutputs, 1);
+  for (const Case& c : all_cases()) {
+    INFO(c.name);
+    CodecRig alone(c.config, x, kTokens, dy), ahead(c.config, x, kTokens, dy, nullptr, true);
+    const auto a = alone.run(5), b = ahead.run(5);
+    CHECK(same_bits(a.decoded, b.decoded));
+    CHECK(same_bits(a.gradient, b.gradient));
+    CHECK(alone.code_bytes() == ahead.code_bytes());
+  }
+  const auto asks = [&](const CodecConfig& config) {
+    Memory memory;
+    codec::Clock clock;
+    const auto codec = codec::make_codec({.config = config, .name = "x", .widths = {kWidth}, .clock = &clock}, memory);
+    Exec exec(memory);
+    const ProgramScope program(memory, "pass");
+    const bool present = codec->sketch_output(exec, kTokens).present();
+    codec->drop();
+    return present;
+  };
+  CHECK(asks(sketch("sign", 0.25f)));
+  CHECK(asks(packed(sketch("sign", 0.25f), 8)));
+  CHECK_FALSE(asks(sketch("gaussian", 0.25f)));
+  CHECK_FALSE(asks(sketch("prac", 0.25f, 0.25f, "sign")));
+  CHECK_FALSE(asks({.codec = "store"}));
+}
+
 TEST_CASE("projectors change when their period ends, and not before") {
   const std::vector<float> x = random_values(kTokens * kWidth, 0), dy = random_values(kTokens * kOutputs, 1);
   for (const char* kind : {"gaussian", "sign", "haar"}) {

@@ -74,6 +74,41 @@ TEST_CASE("matmul: CUDA twin scales the product, not what it is added to") {
   }
 }
 
+TEST_CASE("matmul: CUDA twin adds a bias to every row, of whatever type and at whatever address") {
+  const Shape sizes[] = {{1, 1, 1}, {65, 130, 7}, {33, 64, 66}, {5, 129, 65}};
+  for (const auto& types : kMixtures) {
+    for (DType bias_type : {f32, bf16}) {
+      for (int mode = 0; mode < 8; ++mode) {
+        const Shape& size = sizes[static_cast<size_t>(mode + (bias_type == f32 ? 1 : 0)) % 4];
+        const int64_t shift = mode % 3;
+        INFO(title(size, types, mode, 3) << " + " << dtype_name(bias_type));
+        Operands x(size, types, mode, 3, 0.5);
+        HostTensor bias = HostTensor::random(bias_type, {size[1] + shift}, fresh_seed(), 3.0);
+        compare_twins({&x.c, &x.a, &x.b, &bias}, tolerance(types[0]), [&](Exec& exec, const Tensors& t) {
+          ops::MatmulArgs args = x.how;
+          args.c = t[0], args.a = t[1], args.b = t[2], args.bias = t[3].slice(0, shift, size[1]);
+          ops::matmul(exec, args);
+        });
+      }
+    }
+  }
+}
+
+TEST_CASE("matmul: CUDA twin keeps products with and without a bias apart, and every bias its own") {
+  for (DType type : {f32, bf16}) {
+    Operands x({33, 24, 40}, {type, type, type}, 2, 0);
+    HostTensor first = HostTensor::random(type, {24}, fresh_seed()),
+               second = HostTensor::random(type, {24}, fresh_seed());
+    HostTensor plain(type, {33, 24}), other(type, {33, 24});
+    compare_twins({&x.c, &plain, &other, &x.a, &x.b, &first, &second}, tolerance(type),
+                  [](Exec& exec, const Tensors& t) {
+                    ops::matmul(exec, {.c = t[0], .a = t[3], .b = t[4], .transpose_b = true, .bias = t[5]});
+                    ops::matmul(exec, {.c = t[1], .a = t[3], .b = t[4], .transpose_b = true});
+                    ops::matmul(exec, {.c = t[2], .a = t[3], .b = t[4], .transpose_b = true, .bias = t[6]});
+                  });
+  }
+}
+
 TEST_CASE("matmul: TF32 rounds the factors of f32 products where it is allowed, and no others") {
   // A sum differs by 4e-4 of its usual size in the mean, and one among thousands by five times that.
   for (int mode = 0; mode < 8; ++mode) {
@@ -128,7 +163,7 @@ TEST_CASE("matmul: CUDA twin of an empty sum is zero, and leaves an empty result
   for (DType type : {f32, bf16}) {
     for (bool accumulate : {false, true}) {
       HostTensor c = HostTensor::random(type, {3, 5}, fresh_seed(), 1.0, 3), a = HostTensor::random(type, {3, 4}, 1);
-      HostTensor b = HostTensor::random(type, {4, 5}, 2);
+      HostTensor b = HostTensor::random(type, {4, 5}, 2), bias = HostTensor::random(type, {5}, 3);
       compare_twins({&c, &a, &b}, 0, [&](Exec& exec, const Tensors& t) {
         ops::matmul(exec, {.c = t[0], .a = t[1].slice(1, 0, 0), .b = t[2].slice(0, 0, 0), .accumulate = accumulate});
       });
@@ -136,6 +171,11 @@ TEST_CASE("matmul: CUDA twin of an empty sum is zero, and leaves an empty result
       compare_twins({&c, &a, &b}, 0, [&](Exec& exec, const Tensors& t) {
         ops::matmul(exec, {.c = t[0].slice(0, 0, 0), .a = t[1].slice(0, 0, 0), .b = t[2]});
         ops::matmul(exec, {.c = t[0].slice(1, 0, 0), .a = t[1], .b = t[2].slice(1, 0, 0)});
+      });
+      compare_twins({&c, &a, &b, &bias}, tolerance(type), [&](Exec& exec, const Tensors& t) {
+        ops::matmul(
+            exec,
+            {.c = t[0], .a = t[1].slice(1, 0, 0), .b = t[2].slice(0, 0, 0), .accumulate = accumulate, .bias = t[3]});
       });
     }
   }

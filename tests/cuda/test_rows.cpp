@@ -3,6 +3,7 @@
 #include "llmz/ops/attention.h"
 #include "llmz/ops/loss.h"
 #include "llmz/ops/norm.h"
+#include "llmz/ops/projector.h"
 
 // Ops that work row by row: every twin against its CPU twin, at widths that are and are not multiples of four, with
 // gaps between rows, in both types.
@@ -90,6 +91,41 @@ TEST_CASE("norms: CUDA twins agree with the CPU's") {
                     [&](Exec& e, const Tensors& t) {
                       ops::layernorm_backward(e, t[0], t[1], t[2], t[3], t[4], t[5], t[6], known ? t[7] : Tensor());
                     });
+    }
+  });
+}
+
+TEST_CASE("ops that sketch what they write: CUDA twins agree with the CPU's, and with a sketch made afterwards") {
+  for_cases([](const Case& c) {
+    const int64_t rows = c.shape[0], width = c.shape[1];
+    const Projector p{
+        .width = width, .random_rank = (width + 3) / 4, .random = Projector::Random::sign, .seed = c.seed, .layer = 5};
+    HostTensor x = c.random(2), y = c.random(), xhat = c.zeros(), rstd = c.row_numbers();
+    HostTensor gain = HostTensor::random(c.type, {width}, c.seed), bias = HostTensor::random(c.type, {width}, 1);
+    using Op = void (*)(Exec&, const Tensors&, const SketchOutput&);
+    const std::vector<Op> ops = {
+        [](Exec& e, const Tensors& t, const SketchOutput& s) {
+          ops::rmsnorm_forward(e, t[0], t[2], t[3], t[4], t[5], 1e-6f, s);
+        },
+        [](Exec& e, const Tensors& t, const SketchOutput& s) {
+          ops::rmsnorm_forward(e, t[0], {}, t[3], t[4], t[5], 1e-6f, s);
+        },
+        [](Exec& e, const Tensors& t, const SketchOutput& s) { ops::swiglu_forward(e, t[0], t[4], t[7], s); },
+        [](Exec& e, const Tensors& t, const SketchOutput& s) { ops::gelu_forward(e, t[0], t[4], s); },
+        [](Exec& e, const Tensors& t, const SketchOutput& s) {
+          ops::layernorm_forward(e, t[0], t[2], t[3], t[4], t[5], t[6], 1e-5f, s);
+        }};
+    for (size_t i = 0; i < ops.size() - (width == 1 ? 1 : 0); ++i) {  // LayerNorm of a width of one: rounding noise
+      INFO("op " << i);
+      HostTensor out = c.zeros(), z(c.type, {rows, p.random_rank}, c.gap);
+      const std::vector<HostTensor*> all = {&out, &z, &xhat, &rstd, &x, &gain, &bias, &y};
+      compare_twins(all, tolerance(c.type), [&](Exec& e, const Tensors& t) { ops[i](e, t, {t[1], &p}); });
+      const HostTensor fused_out = out, fused_z = z;
+      run_on_gpu(all, [&](Exec& e, const Tensors& t) {
+        ops[i](e, t, {});
+        ops::project(e, t[1], t[0], p);
+      });
+      REQUIRE((out.same_bits(fused_out) && z.same_bits(fused_z)));
     }
   });
 }

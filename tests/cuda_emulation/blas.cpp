@@ -14,7 +14,8 @@
 struct cublasLtContext {};
 struct cublasLtMatmulDescOpaque_t {
   cublasComputeType_t compute;
-  bool transpose_a = false, transpose_b = false;
+  bool transpose_a = false, transpose_b = false, adds_bias = false;
+  const void* bias = nullptr;  // of D's type
 };
 struct cublasLtMatrixLayoutOpaque_t {
   cudaDataType type;
@@ -37,6 +38,7 @@ struct Promise {
   uint64_t workspace;
   std::array<uint32_t, 4> alignments;
   std::array<int64_t, 3> sizes;
+  int64_t bias_alignment;  // 0: no bias
 };
 static_assert(sizeof(Promise) <= sizeof(cublasLtMatmulAlgo_t));
 
@@ -50,6 +52,11 @@ cublasStatus_t as_status(bool ok) { return ok ? CUBLAS_STATUS_SUCCESS : CUBLAS_S
 
 std::array<int64_t, 3> sizes_of(const Desc& desc, const Layout& a, const Layout& d) {
   return {d.rows, d.columns, desc.transpose_a ? a.rows : a.columns};
+}
+
+int64_t bias_alignment(const Desc& desc) {
+  if (!desc.adds_bias) return 0;
+  return int64_t{1} << std::min(std::countr_zero(reinterpret_cast<uintptr_t>(desc.bias)), 8);
 }
 
 cublasStatus_t check(const Desc& desc, const Layout& a, const Layout& b, const Layout& c, const Layout& d) {
@@ -113,10 +120,18 @@ cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* desc, cublasComput
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) { return delete desc, CUBLAS_STATUS_SUCCESS; }
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute,
                                               const void* value, size_t bytes) {
-  int32_t operation = 0;
-  const bool ok = read(operation, value, bytes) && (operation == CUBLAS_OP_N || operation == CUBLAS_OP_T);
-  (attribute == CUBLASLT_MATMUL_DESC_TRANSA ? desc->transpose_a : desc->transpose_b) = operation == CUBLAS_OP_T;
-  return as_status(ok);
+  int32_t number = 0;
+  if (attribute == CUBLASLT_MATMUL_DESC_BIAS_POINTER) return as_status(read(desc->bias, value, bytes));
+  if (!read(number, value, bytes)) return CUBLAS_STATUS_INVALID_VALUE;
+  switch (attribute) {
+    case CUBLASLT_MATMUL_DESC_TRANSA: desc->transpose_a = number == CUBLAS_OP_T; break;
+    case CUBLASLT_MATMUL_DESC_TRANSB: desc->transpose_b = number == CUBLAS_OP_T; break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE:
+      desc->adds_bias = number == CUBLASLT_EPILOGUE_BIAS;
+      return as_status(desc->adds_bias || number == CUBLASLT_EPILOGUE_DEFAULT);
+    default: return CUBLAS_STATUS_INVALID_VALUE;
+  }
+  return as_status(number == CUBLAS_OP_N || number == CUBLAS_OP_T);
 }
 
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type, uint64_t rows,
@@ -156,7 +171,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   *found = 0;
   const cublasStatus_t status = check(*desc, *a, *b, *c, *d);
   if (status != CUBLAS_STATUS_SUCCESS || requested < 1) return status;
-  const Promise promise{preference->workspace, preference->alignments, sizes_of(*desc, *a, *d)};
+  const Promise promise{preference->workspace, preference->alignments, sizes_of(*desc, *a, *d), bias_alignment(*desc)};
   results[0] = {};
   std::memcpy(results[0].algo.data, &promise, sizeof(promise));
   results[0].workspaceSize = promise.workspace;
@@ -180,6 +195,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
   for (size_t i = 0; i < pointers.size(); ++i) {
     kept = kept && pointers[i] != nullptr && reinterpret_cast<uintptr_t>(pointers[i]) % promise.alignments[i] == 0;
   }
+  kept = kept && desc->adds_bias == (promise.bias_alignment > 0);
+  if (desc->adds_bias) {
+    kept = kept && desc->bias != nullptr && bias_alignment(*desc) >= promise.bias_alignment;
+  }
   if (!kept) return CUBLAS_STATUS_INVALID_VALUE;
 
   const float scale = *static_cast<const float*>(alpha), keep = *static_cast<const float*>(beta);
@@ -195,6 +214,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     Matrix result = left * right;
     result *= scale;
     if (keep != 0) result += keep * load(c, dl, false);
+    if (op.adds_bias) result.colwise() += load(op.bias, {dl.type, dl.rows, 1, dl.rows}, false).col(0);
     store(d, dl, result);
   });
   return CUBLAS_STATUS_SUCCESS;

@@ -11,7 +11,7 @@ using namespace llmz::test;
 namespace {
 
 struct Operands {
-  HostTensor c, a, b;
+  HostTensor c, a, b, bias;  ///< bias: none unless `add` was called
   bool transpose_a, transpose_b, accumulate;
   float alpha = 1.0f;
   int64_t m, n, k;
@@ -22,6 +22,8 @@ struct Operands {
     a = HostTensor::random(types[1], transpose_a ? Shape{k, m} : Shape{m, k}, 2, 1.0, gap);
     b = HostTensor::random(types[2], transpose_b ? Shape{n, k} : Shape{k, n}, 3, 1.0, 2 * gap);
   }
+
+  void add(DType bias_type) { bias = HostTensor::random(bias_type, {n}, 4, 3.0); }
 
   /// The product in double, and in `bound` the largest Σ|a||b| of an element, to which rounding errors are relative.
   std::vector<double> reference(double& bound) const {
@@ -42,7 +44,7 @@ struct Operands {
           sum += term;
           magnitude += std::fabs(term);
         }
-        const double before = accumulate ? c.get(i * n + j) : 0;
+        const double before = (accumulate ? c.get(i * n + j) : 0) + (bias.size() == n ? bias.get(j) : 0);
         want[static_cast<size_t>(i * n + j)] = before + sum;
         bound = std::max(bound, magnitude + std::fabs(before));
       }
@@ -52,7 +54,8 @@ struct Operands {
 
   double run() {
     return run_op([&](Exec& exec) {
-      ops::matmul(exec, {c.tensor(), a.tensor(), b.tensor(), transpose_a, transpose_b, accumulate, alpha});
+      const Tensor addend = bias.size() == n ? bias.tensor() : Tensor();
+      ops::matmul(exec, {c.tensor(), a.tensor(), b.tensor(), transpose_a, transpose_b, accumulate, alpha, addend});
     });
   }
 };
@@ -106,6 +109,32 @@ TEST_CASE("matmul scales the product, not what it is added to") {
       compare_with_reference(x);
     }
   }
+}
+
+TEST_CASE("matmul adds a bias to every row, unscaled") {
+  constexpr DType f32 = DType::f32, bf16 = DType::bf16, f64 = DType::f64;
+  const std::array<DType, 3> all_types[] = {{f32, f32, f32}, {bf16, bf16, bf16}, {bf16, f32, bf16}, {f64, f64, f64}};
+  for (const auto& types : all_types) {
+    for (DType bias_type : {f32, bf16}) {
+      for (int mode = 0; mode < 8; ++mode) {
+        for (int64_t gap : {0, 3}) {
+          INFO(dtype_name(types[0]) << " + " << dtype_name(bias_type) << " mode " << mode << " gap " << gap);
+          Operands x({33, 65, 17}, types, mode, gap);
+          x.alpha = 0.5f;
+          x.add(types[0] == f64 ? f64 : bias_type);
+          compare_with_reference(x);
+        }
+      }
+    }
+  }
+  Operands large({130, 259, 513}, {f32, f32, f32}, 2, 0);
+  large.add(f32);
+  compare_with_reference(large);
+  Operands wrong({3, 5, 7}, {f32, f32, f32}, 0, 0);
+  HostTensor longer(f32, {6});
+  CHECK_THROWS(run_op([&](Exec& exec) {
+    ops::matmul(exec, {.c = wrong.c.tensor(), .a = wrong.a.tensor(), .b = wrong.b.tensor(), .bias = longer.tensor()});
+  }));
 }
 
 TEST_CASE("matmul of nothing: an empty sum is zero, an empty result is left alone") {

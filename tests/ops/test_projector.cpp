@@ -4,7 +4,9 @@
 #include <set>
 
 #include "catch.h"
+#include "llmz/ops/activation.h"
 #include "llmz/ops/decompose.h"
+#include "llmz/ops/norm.h"
 #include "llmz/ops/optimizer.h"
 #include "ops/checks.h"
 #include "ops/projector_reference.h"
@@ -332,6 +334,44 @@ TEST_CASE("a projector that does not fit is refused by name", "[projector]") {
   require_error([&](Exec& e) { ops::project(e, z.tensor(), x.tensor(), p); }, {"rank 0 + 9", "width of 8"});
   HostTensor rows(DType::f32, {3, 8}), others(DType::f32, {6, 8});
   require_error([&](Exec& e) { ops::orthonormalize(e, rows.tensor(), others.tensor()); }, {"3 + 6", "8 dimensions"});
+}
+
+TEST_CASE("an op that sketches what it writes leaves the bits of a sketch made afterwards", "[projector]") {
+  for (const Types& types : kTypes) {
+    for (int64_t rows : {1, 13}) {
+      INFO(dtype_name(types.x) << " to " << dtype_name(types.z) << ", " << rows << " rows");
+      ReferenceProjector p = make_projector(Projector::Random::sign, kWidth, 0, 7, types.basis);
+      HostTensor x = HostTensor::random(types.x, {rows, kWidth}, 1, 1.0, 5);
+      HostTensor y = HostTensor::random(types.x, {rows, kWidth}, 2), gain = HostTensor::random(types.x, {kWidth}, 3);
+      HostTensor xhat(types.x, {rows, kWidth}), rstd(types.z == DType::f64 ? DType::f64 : DType::f32, {rows});
+      using Op = std::function<void(Exec&, Tensor out, const SketchOutput&)>;
+      const Op ops[] = {
+          [&](Exec& e, Tensor out, const SketchOutput& s) {
+            ops::rmsnorm_forward(e, out, xhat.tensor(), rstd.tensor(), x.tensor(), gain.tensor(), 1e-6f, s);
+          },
+          [&](Exec& e, Tensor out, const SketchOutput& s) {
+            ops::layernorm_forward(e, out, {}, rstd.tensor(), x.tensor(), gain.tensor(), gain.tensor(), 1e-6f, s);
+          },
+          [&](Exec& e, Tensor out, const SketchOutput& s) { ops::swiglu_forward(e, out, x.tensor(), y.tensor(), s); },
+          [&](Exec& e, Tensor out, const SketchOutput& s) { ops::gelu_forward(e, out, x.tensor(), s); }};
+      for (const Op& op : ops) {
+        HostTensor out(types.x, {rows, kWidth}, 2), z(types.z, {rows, 7}, 3), want = out, want_z = z;
+        const double flops = run_op([&](Exec& e) { op(e, out.tensor(), {z.tensor(), &p.view}); });
+        const double apart = run_op([&](Exec& e) {
+          op(e, want.tensor(), {});
+          ops::project(e, want_z.tensor(), want.tensor(), p.view);
+        });
+        CHECK(flops == apart);
+        CHECK((out.same_bits(want) && z.same_bits(want_z) && z.gaps_intact()));
+      }
+      ReferenceProjector other = make_projector(Projector::Random::gaussian, kWidth, 0, 7, types.basis);
+      HostTensor out(types.x, {rows, kWidth}), z(types.z, {rows, 7});
+      CHECK_THROWS_WITH(run_op([&](Exec& e) {
+                          ops[3](e, out.tensor(), {z.tensor(), &other.view});
+                        }),
+                        contains("only a sign projector"));
+    }
+  }
 }
 
 }  // namespace llmz::test

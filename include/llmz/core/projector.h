@@ -31,8 +31,19 @@ struct Projector {
   int64_t age = 0;             ///< steps since P changed, 0 in the first
 
   int64_t rank() const { return principal_rank + random_rank; }
+  bool only_signs() const { return random == Random::sign && principal_rank == 0; }
   /// k of the `basis` kind.
   double random_gain() const { return static_cast<double>(width - principal_rank) / static_cast<double>(random_rank); }
+};
+
+/// Asks an op that writes x [T,n] for z [T,r] = x·P as well, while the rows are at hand. It is made from x as stored: z
+/// has the bits that ops::project would give it afterwards. P must be `only_signs`. Codecs make it for the layer that
+/// makes x (codec::Codec::sketch_output).
+struct SketchOutput {
+  Tensor z = {};
+  const Projector* projector = nullptr;
+
+  bool present() const { return projector != nullptr; }
 };
 
 /// A weight gradient G̃ = (Ĝ·Pᵀ)∘column_scale + row_term·column_termᵀ [m,n] that is never formed whole. The last two

@@ -4,10 +4,11 @@
 
 namespace llmz::ops {
 
-/// C[m,n] = alpha · op(A)[m,k] · op(B)[k,n]  (+ C when `accumulate`), op = transpose when asked.
+/// C[m,n] = alpha · op(A)[m,k] · op(B)[k,n]  (+ C when `accumulate`) (+ bias[n] on every row), op = transpose when
+/// asked.
 /// `a` and `b` are stored as [m,k] or, transposed, [k,m]; likewise b. Rows may be strided, elements in a row
-/// are dense. fp32 accumulation (fp64 for f64). A, B, C may differ in dtype between f32 and bf16; f64 stays
-/// with f64. C overlaps neither A nor B. Same inputs, shape and thread count give the same bits.
+/// are dense. fp32 accumulation (fp64 for f64). A, B, C, bias may differ in dtype between f32 and bf16; f64
+/// stays with f64. C overlaps neither A nor B. Same inputs, shape and thread count give the same bits.
 /// Adds 2·m·n·k to `exec.flops`.
 struct MatmulArgs {
   Tensor c = {}, a = {}, b = {};
@@ -15,6 +16,7 @@ struct MatmulArgs {
   bool transpose_b = false;
   bool accumulate = false;
   double alpha = 1.0;  ///< rounded to the type that is computed in
+  Tensor bias = {};    ///< absent = none
 };
 void matmul(Exec& exec, const MatmulArgs& args);
 
