@@ -1,6 +1,6 @@
-# The parts of gpu_check.sh that know nothing of llmz: time, verdicts, the log, numbers out of JSON. Sourced, not run.
+# What knows nothing of llmz: time, verdicts, the log, numbers out of JSON. Sourced by gpu_check.sh, not run.
 # shellcheck shell=bash
-# shellcheck disable=SC2154,SC2034  # cap_end, log and work are set, and section_end read, by gpu_check.sh
+# shellcheck disable=SC2154,SC2034,SC2016  # what is not set here is set, and what is not read is read, by gpu_check.sh
 
 passed=() failed=() missed=() unfinished=()
 
@@ -24,7 +24,7 @@ leave() {
 # quote FILE LINES [COMMAND]: the end of a program's output, as a block in the log.
 quote() {
   note '' '```'
-  tail -n "$2" "$1" 2>/dev/null | cut -c 1-240 | sed 's/```/` ` `/g' >>"$log"
+  tail -n "$2" "$1" 2>/dev/null | cut -c 1-240 | tr '`' "'" >>"$log"
   note '```' ''
 }
 
