@@ -92,7 +92,7 @@ find_gpu() {
   esac
   gpu=$(sed -n 's/.*driver up to [^:]*: \([^(]*\) (.*/\1/p' <<<"$line")
   gpu=${gpu:-GPU}
-  gpu_bytes=$(sed -n 's/^[^(]*(\([0-9]*\) GB.*/\1e9/p' <<<"$line")
+  gpu_bytes=$(sed -n 's/.*(\([0-9]*\) GB, compute.*/\1e9/p' <<<"$line")
   gpu_bytes=${gpu_bytes:-16e9}
 }
 
