@@ -147,8 +147,9 @@ start_log() {
   : >"$log" || exit 1
   note "# GPU check, $(date +%Y-%m-%d), $gpu" '' \
     "Written by \`scripts/gpu_check.sh${*:+ $*}\`. Commit $commit; \`$("$llmz" --version 2>/dev/null | head -n 1)\`;" \
-    "driver ${driver:-not known}; ${build_seconds:+built in $build_seconds s; }$(nproc) processors." '' '## llmz doctor'
+    "driver ${driver:-not known}; ${build_seconds:+built in $build_seconds s; }$(nproc) processors."
   if [ "$small" = 1 ]; then note '' "**A trial of the script with tiny sizes: no number below says anything about a GPU's speed.**"; fi
+  note '' '## llmz doctor'
   quote "$work/doctor" 60
   header="$gpu, driver ${driver:-not known}, commit $commit"
 }

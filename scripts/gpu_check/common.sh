@@ -21,12 +21,13 @@ leave() {
   say "    not finished: $1"
 }
 
-# quote FILE LINES [COMMAND]: the end of a program's output, as a block in the log.
-quote() {
-  note '' '```'
-  tail -n "$2" "$1" 2>/dev/null | cut -c 1-240 | tr '`' "'" >>"$log"
-  note '```' ''
+# quoted FILE LINES: the end of a program's output as a block of Markdown; quote: the same, into the log.
+quoted() {
+  printf '\n```\n'
+  tail -n "$2" "$1" 2>/dev/null | cut -c 1-240 | tr '`' "'"
+  printf '```\n\n'
 }
+quote() { quoted "$1" "$2" >>"$log"; }
 
 # share_of_time SHARE SHARES_LEFT: the section may take its share of what is left, so that the time which one saves
 # goes to those behind it.
@@ -37,6 +38,16 @@ share_of_time() {
 }
 
 seconds_left() { say $((section_end - SECONDS)); }
+
+# meaning STATUS
+meaning() {
+  case $1 in
+    0) say passed ;;
+    124) say "over its time" ;;
+    "$kOutOfTime") say "the section's time was over" ;;
+    *) say "exit code $1" ;;
+  esac
+}
 
 kOutOfTime=75 # what capped() returns when the section's time ended the command, not the command's own limit
 
@@ -54,7 +65,7 @@ capped() {
     return "$kOutOfTime"
   fi
   local start=$SECONDS
-  timeout -k 5 "$limit" "$@" >"$output" 2>&1 </dev/null || status=$?
+  { timeout -k 5 "$limit" "$@" >"$output" 2>&1 </dev/null; } 2>/dev/null || status=$? # the shell's word on a signal is no news
   # 137 may also be a kill for want of memory, long before the limit.
   if [ $status -eq 124 ] || { [ $status -eq 137 ] && [ $((SECONDS - start)) -ge "$limit" ]; }; then status=$over; fi
   return $status
