@@ -197,7 +197,7 @@ def call(command, timeout):
     except OSError as error:
         return None, f"{command[0]}: {error.strerror}"
     if done.returncode != 0:
-        return None, last_line(done.stderr or done.stdout)
+        return None, f"exit code {done.returncode}: {last_line(done.stderr or done.stdout)}"
     return done.stdout, ""
 
 
@@ -283,7 +283,7 @@ def print_table(rows):
             continue
         ratio = f"{row['ratio_to_first']:.3f}" if row["ratios"] else "-"
         spread = f"{min(row['ratios']):.3f}, {max(row['ratios']):.3f}" if row["ratios"] else "-"
-        peak = f"{row['peak_bytes'] * 1e-9:.2f}" if row["peak_bytes"] else "-"
+        peak = f"{row['peak_bytes'] * 1e-9:.3f}" if row["peak_bytes"] else "-"
         print(f"{row['name']:<30}{row['tokens_per_second']:>12.0f}{ratio:>9}{spread:>18}{peak:>10}")
 
 
