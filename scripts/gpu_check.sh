@@ -69,7 +69,7 @@ use_dependencies() {
   export LIBRARY_PATH=$libraries${LIBRARY_PATH:+:$LIBRARY_PATH}
   export CPATH=$deps/include:$deps/usr/include:$deps/usr/include/$triplet${CPATH:+:$CPATH}
   export PKG_CONFIG_PATH=$deps/lib/pkgconfig:$deps/usr/lib/pkgconfig:$deps/usr/lib/$triplet/pkgconfig:$deps/share/pkgconfig
-  if [ -d "$deps/usr" ]; then export PKG_CONFIG_SYSROOT_DIR=$deps; fi # unpacked packages name /usr
+  if compgen -G "$deps/usr/lib/*/pkgconfig/*.pc" >/dev/null; then export PKG_CONFIG_SYSROOT_DIR=$deps; fi # they name /usr
 }
 
 no_gpu() {
@@ -122,11 +122,13 @@ prepare_build() {
     configure=(cmake -S . -B "$build" -G "Unix Makefiles" -DCMAKE_BUILD_TYPE=Release)
   fi
   configure+=(-DCMAKE_CUDA_ARCHITECTURES=native -DLLMZ_CUDA=ON)
-  say "==> building in $build"
+  local tests=()
+  mapfile -t tests < <(sed -n 's/^llmz_cuda_test(\([a-z_0-9]*\).*/test_cuda_\1/p' tests/cuda/CMakeLists.txt)
+  say "==> building in $build: llmz and ${#tests[@]} test programs"
   local start=$SECONDS output=$work/build.log
   section_end=$cap_end
   if ! capped 600 "$output" "${configure[@]}" ||
-    ! capped 1200 "$output" cmake --build "$build" --parallel "${JOBS:-$(nproc)}"; then
+    ! capped 1200 "$output" cmake --build "$build" --parallel "${JOBS:-$(nproc)}" --target llmz "${tests[@]}"; then
     tail -n 30 "$output"
     say "error: the build failed or took all the time there is (its last lines are above)" >&2
     rm -rf "$work"

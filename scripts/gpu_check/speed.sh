@@ -32,6 +32,7 @@ bench_row() {
   # The larger of two measurements of the GPU's product: an older `bench step` measures the processor's.
   peak=$(json "$output" peak_gflops.median)
   if holds "$yardstick > ${peak:-0}"; then peak=$yardstick; fi
+  case $label in *"bf16 full") full_speed=$speed_now ;; esac # what the rows below it are compared with
   share_now=$(calc "100 * $(json "$output" matmul_parameters_only.gflops) / $peak" %.1f)
   memory_now=$(calc "$allocated / 1e9" %.2f)
   if [ "${planned:-none}" = "$allocated" ]; then
@@ -39,7 +40,7 @@ bench_row() {
   else
     fail "plan $label" "planned ${planned:-nothing}, allocated $allocated bytes"
   fi
-  note "| $label | $micro x $sequence | $(calc "$speed_now" %.0f) | $(calc "${full_speed:-0} > 0 ? $speed_now / ${full_speed:-1} : 1" %.3f) | $share_now % | $(calc "100 * $(json "$output" executed.gflops) / $peak" %.1f) % | $(calc "${planned:-0} / 1e9" %.2f) | $memory_now | $device_memory |"
+  note "| $label | $micro x $sequence | $(calc "$speed_now" %.0f) | $(calc "$speed_now / $full_speed" %.3f) | $share_now % | $(calc "100 * $(json "$output" executed.gflops) / $peak" %.1f) % | $(calc "${planned:-0} / 1e9" %.2f) | $memory_now | $device_memory |"
   say "    $label, $micro x $sequence: $(calc "$speed_now" %.0f) tokens/s, $share_now % of peak, $memory_now GB"
 }
 
@@ -82,7 +83,6 @@ measure_presets() {
   full_speed=0
   for preset in full prac compact_n4 lean; do
     bench_row "$1 bf16 $preset" "$2" "$3" "$4" precision=bf16 "preset=$preset" || continue
-    if [ $preset = full ]; then full_speed=$speed_now; fi
     got[$1.$preset.share]=$share_now
     got[$1.$preset.memory]=$memory_now
     if holds "$full_speed > 0"; then got[$1.$preset.ratio]=$(calc "$speed_now / $full_speed" %.3f); fi
