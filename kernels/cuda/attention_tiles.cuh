@@ -182,7 +182,6 @@ void with_padded_width(int width, F&& f) {
     case 4: return f(std::integral_constant<int, 64>());
     case 5: return f(std::integral_constant<int, 80>());
     case 6: return f(std::integral_constant<int, 96>());
-    case 7: return f(std::integral_constant<int, 112>());
     default: return f(std::integral_constant<int, 128>());
   }
 }

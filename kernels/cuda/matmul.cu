@@ -86,13 +86,13 @@ __global__ void bias_total_kernel(Operand dbias, const float* parts, int64_t cou
   dbias.put(c, dbias.at(c) + sum);
 }
 
-/// Hands out f32 copies from the workspace behind cuBLASLt's part.
+/// Hands out copies, f32 or of another type, from the workspace behind cuBLASLt's part.
 class Copies {
  public:
   explicit Copies(const Tensor& workspace) : next_(static_cast<unsigned char*>(workspace.data) + kBlasWorkspaceBytes) {}
 
-  Tensor like(const Tensor& t) {
-    Tensor copy(next_, DType::f32, t.shape, t.device);
+  Tensor like(const Tensor& t, DType type = DType::f32) {
+    Tensor copy(next_, type, t.shape, t.device);
     copy.strides[0] = matmul_copy_pitch(t);
     next_ += matmul_copy_bytes(t);
     return copy;
@@ -129,6 +129,18 @@ void matmul_f32(Gpu& gpu, const MatmulArgs& args, const Tensor& workspace) {
   if (narrow) convert(gpu, args.c, product.c, args.accumulate);
 }
 
+void matmul_aligned(Gpu& gpu, const MatmulArgs& args, const Tensor& workspace) {
+  Copies copies(workspace);
+  MatmulArgs product = args;
+  for (Tensor* t : {&product.a, &product.b}) {
+    if (!matmul_aligns(*t)) continue;
+    const Tensor copy = copies.like(*t, DType::bf16);
+    convert(gpu, copy, *t, false);
+    *t = copy;
+  }
+  product_and_bias(gpu, product, workspace.data);
+}
+
 void clear(Gpu& gpu, const Tensor& t) {
   const size_t element = dtype_bytes(t.dtype);
   for (int64_t row = 0; row < t.dim(0); ++row) {
@@ -146,7 +158,7 @@ void matmul(Gpu& gpu, const MatmulArgs& args, Tensor workspace) {
   } else if (matmul_takes_copies(args)) {
     matmul_f32(gpu, args, workspace);
   } else {
-    product_and_bias(gpu, args, workspace.data);
+    matmul_aligned(gpu, args, workspace);
   }
 }
 

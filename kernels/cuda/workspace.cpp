@@ -28,7 +28,7 @@ int64_t score_bytes(const Tensor& q, const Tensor& k) {
 
 }  // namespace
 
-int64_t matmul_copy_pitch(const Tensor& t) { return ceil_div(t.dim(1), 4) * 4; }
+int64_t matmul_copy_pitch(const Tensor& t) { return ceil_div(t.dim(1), 8) * 8; }
 int64_t matmul_copy_bytes(const Tensor& t) { return ceil_div(t.dim(0) * matmul_copy_pitch(t) * 4, 256) * 256; }
 
 WorkspaceShape matmul_workspace(const MatmulArgs& args) {
@@ -36,6 +36,10 @@ WorkspaceShape matmul_workspace(const MatmulArgs& args) {
   if (matmul_takes_copies(args)) {
     for (const Tensor& t : {args.c, args.a, args.b}) {
       if (t.dtype == DType::bf16) bytes += matmul_copy_bytes(t);
+    }
+  } else {
+    for (const Tensor& t : {args.a, args.b}) {
+      if (matmul_aligns(t)) bytes += matmul_copy_bytes(t);
     }
   }
   return {{bytes}, DType::u8};

@@ -22,14 +22,17 @@ struct WorkspaceShape {
   DType dtype = DType::f32;
 };
 
-/// Bytes: cuBLASLt's own part (kBlasWorkspaceBytes), then f32 copies of C, A, B as far as they are bf16 and
-/// `matmul_takes_copies`.
+/// Bytes: cuBLASLt's own part (kBlasWorkspaceBytes), then copies: f32 ones of C, A, B as far as they are bf16 and
+/// `matmul_takes_copies`; else bf16 ones of the factors that `matmul_aligns`.
 WorkspaceShape matmul_workspace(const MatmulArgs& args);
 /// A product with an f32 factor is computed in f32 throughout: cuBLASLt mixes no factors, and has no bf16 result of f32
 /// factors.
 inline bool matmul_takes_copies(const MatmulArgs& args) {
   return args.a.dtype == DType::f32 || args.b.dtype == DType::f32;
 }
+/// A bf16 factor whose rows do not begin at 16 bytes (a weight of 5461 columns) is copied to where they do: the tensor
+/// cores take no other, and the copy costs a few percent of the product. Activations are padded where they are made.
+inline bool matmul_aligns(const Tensor& t) { return t.dtype == DType::bf16 && t.dim(0) > 1 && t.stride(0) % 8 != 0; }
 /// Elements from row to row of a copy: rows begin at 16 bytes.
 int64_t matmul_copy_pitch(const Tensor& t);
 int64_t matmul_copy_bytes(const Tensor& t);

@@ -22,7 +22,7 @@ double median_of(std::vector<double> values);
 /// Where a case runs, and the type of its weights and activations.
 struct BenchExec : Exec {
   DType type;
-  BenchExec(Memory& memory, DType t) : Exec(memory), type(t) {}
+  BenchExec(Memory& m, DType t) : Exec(m), type(t) {}
 };
 
 /// One thing to be timed. `prepare` makes its tensors, persistent in the memory of the Exec it is given, and returns

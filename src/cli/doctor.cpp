@@ -125,11 +125,11 @@ Finding matmul_speed() {
 
 Finding memory_speed() {
   constexpr int64_t kElements = int64_t{1} << 24;  // 64 MB each way: far beyond the caches
-  const BenchCase copy{"copy", 8.0 * kElements, [](Exec& exec) {
+  const BenchCase copy{"copy", 8.0 * kElements, [](BenchExec& exec) {
                          const Tensor out = zero_tensor(exec, {kElements}), in = zero_tensor(exec, {kElements});
                          return [=](Exec& e) { ops::copy(e, out, in); };
                        }};
-  const BenchResult result = run_case(copy, 0.2);
+  const BenchResult result = run_case(copy, 0.2, {});
   return {State::ok, "memory speed", fmt::format("{:.1f} GB/s copying", result.bytes / result.timing.best / kGiga),
           "bounds norms, activations and the optimizer"};
 }
@@ -190,7 +190,19 @@ Finding cuda() {
   }
   return {State::ok, "CUDA",
           fmt::format("runtime {}, driver up to {}: {}", info.runtime, info.driver, fmt::join(names, ", ")),
-          "found, but not used by this version: training runs on the CPU"};
+          info.emulated ? "a stand-in for tests: its kernels run on the CPU, slowly"
+                        : "train.device = \"auto\" takes the first; bf16 products need 8.0 or newer"};
+}
+
+/// What the first GPU makes of a bf16 product.
+Finding gpu_speed() {
+  try {
+    const double speed = train::measure_matmul_peak({DeviceType::cuda, 0}, DType::bf16);
+    return {State::ok, "GPU products", fmt::format("{:.0f} TFLOP/s in bf16 on 8192 x 8192 x 8192", speed * 1e-12),
+            fmt::format("at most about {:.0f} tokens/s in training LLaMA-60M", speed / kLlama60mFlops)};
+  } catch (const std::exception& error) {
+    return {State::broken, "GPU products", error.what(), "training on this GPU will fail likewise"};
+  }
 }
 
 /// Whose kernels compute attention on a GPU.
@@ -243,6 +255,7 @@ std::vector<Finding> examine_software() {
   std::vector<Finding> findings = {build()};
   for (Finding& f : libraries()) findings.push_back(std::move(f));
   findings.push_back(cuda());
+  if (!cuda_info().devices.empty() && !cuda_info().emulated) findings.push_back(gpu_speed());
   findings.push_back(attention(info));
   findings.push_back(parallel(info, "NCCL"));
   findings.push_back(parallel(info, "MPI"));

@@ -36,6 +36,9 @@ std::string explain(cudaError_t error, const CudaInfo& info) {
 CudaInfo cuda_info() {
   CudaInfo info;
   info.built = true;
+#ifdef LLMZ_CUDA_EMULATED
+  info.emulated = true;
+#endif
   info.runtime = version_text(CUDART_VERSION);
   int driver = 0;
   if (cudaDriverGetVersion(&driver) == cudaSuccess && driver > 0) info.driver = version_text(driver);

@@ -159,10 +159,20 @@ Tensor Memory::persistent(std::string_view name, Category category, Shape shape,
   return view(plan_.persistent[next_persistent_++], shape, dtype);
 }
 
+int64_t Memory::row_pitch(Category category, const Shape& shape, DType dtype) const {
+  constexpr int64_t kElements = 8;  // of bf16 in 16 bytes
+  const bool padded = target() == DeviceType::cuda && dtype == DType::bf16 && shape.rank() == 2 &&
+                      (category == Category::activations || category == Category::codes);
+  return padded ? (shape[1] + kElements - 1) / kElements * kElements : shape.rank() == 0 ? 0 : shape[shape.rank() - 1];
+}
+
 Buffer Memory::take(std::string_view name, Category category, Shape shape, DType dtype) {
   check(program_ != nullptr, "buffer '{}' was requested outside any program", name);
   check_none_late();
-  const size_t bytes = round_up(static_cast<size_t>(shape.numel()) * dtype_bytes(dtype), kAlignment);
+  const int64_t pitch = row_pitch(category, shape, dtype);
+  const int64_t width = shape.rank() == 0 ? 1 : shape[shape.rank() - 1];
+  const int64_t elements = width == 0 ? 0 : shape.numel() / width * pitch;
+  const size_t bytes = round_up(static_cast<size_t>(elements) * dtype_bytes(dtype), kAlignment);
   const size_t slot = slots_.size();
   slots_.push_back({1});
   if (recording_) {
@@ -173,7 +183,9 @@ Buffer Memory::take(std::string_view name, Category category, Shape shape, DType
           "memory request '{}' ({} bytes) deviates from the plan of program '{}'", name, bytes, program_->name);
   }
   ++live_;
-  return Buffer(this, static_cast<int>(slot), view(program_->spans[slot], shape, dtype));
+  Tensor tensor = view(program_->spans[slot], shape, dtype);
+  if (pitch != width) tensor.strides[0] = pitch;
+  return Buffer(this, static_cast<int>(slot), tensor);
 }
 
 void Memory::retain(int slot) { ++slots_[static_cast<size_t>(slot)].references; }

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "llmz/core/exec.h"
+#include "llmz/core/system.h"
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/matmul.h"
 
@@ -12,12 +13,12 @@ namespace llmz::train {
 namespace {
 
 constexpr int64_t kSize = 2048, kGpuSize = 8192;  // large enough to keep all of it busy
-constexpr double kEnough = 0.5;                   // seconds: a slow machine need not repeat
+constexpr int64_t kEmulatedSize = 128;
+constexpr double kEnough = 0.5;  // seconds: a slow machine need not repeat
 
 struct Operands {
   Tensor a, b, c;
-  Operands(Memory& memory, DType type) {
-    const int64_t size = memory.target() == DeviceType::cuda ? kGpuSize : kSize;
+  Operands(Memory& memory, DType type, int64_t size) {
     for (Tensor* t : {&a, &b, &c}) *t = memory.persistent("operand", Category::workspace, {size, size}, type);
   }
   void multiply(Exec& exec) const {
@@ -30,12 +31,14 @@ struct Operands {
 }  // namespace
 
 double measure_matmul_peak(Device device, DType type, int repetitions) {
+  const bool emulated = cuda_info().built && cuda_info().emulated;
+  const int64_t size = device.type == DeviceType::cpu ? kSize : emulated ? kEmulatedSize : kGpuSize;
   Memory recorder(device.type);
   Exec dry(recorder);
-  Operands(recorder, type).multiply(dry);
+  Operands(recorder, type, size).multiply(dry);
   Memory memory(recorder.finish(), device);
   Exec exec(memory);
-  const Operands operands(memory, type);
+  const Operands operands(memory, type, size);
   ops::fill(exec, operands.a, 0.5f);
   ops::fill(exec, operands.b, 0.25f);
   operands.multiply(exec);  // the first call compiles the kernel and touches the pages

@@ -45,9 +45,10 @@ struct CudaDevice {
 
 /// The GPUs that this process sees, or why it sees none.
 struct CudaInfo {
-  bool built = false;   // whether this binary holds the CUDA backend
-  std::string runtime;  // version compiled against, "13.0"; empty when !built
-  std::string driver;   // newest CUDA version that the installed driver takes, "12.4"; empty without a driver
+  bool built = false;     // whether this binary holds the CUDA backend
+  bool emulated = false;  // whether its GPU is the CPU (tests/cuda_emulation)
+  std::string runtime;    // version compiled against, "13.0"; empty when !built
+  std::string driver;     // newest CUDA version that the installed driver takes, "12.4"; empty without a driver
   std::vector<CudaDevice> devices;
   std::string reason;  // one sentence when `devices` is empty, with what would mend it
 };
