@@ -57,7 +57,7 @@ Device device_from_name(std::string_view name) {
     const auto [last, error] = std::from_chars(name.data() + 5, end, index);
     if (error == std::errc() && last == end && index >= 0) return {DeviceType::cuda, index};
   }
-  fail("device \"{}\" is not known; allowed: auto, cpu, cuda, cuda:0, cuda:1 …", name);
+  fail("no such device; allowed: auto, cpu, cuda, cuda:0, cuda:1 …");
 }
 
 }  // namespace llmz

@@ -8,10 +8,13 @@ namespace {
 /// AdamW (Loshchilov & Hutter 2019) over dense or low-rank gradients, its moments kept as optimizer.moments says.
 class AdamW final : public Optimizer {
  public:
-  AdamW(const OptimizerConfig& config, const std::vector<Parameter*>& parameters, Memory& memory) : config_(config) {
+  AdamW(const OptimizerConfig& config, const std::vector<Parameter*>& parameters, Memory& memory,
+        const StatePrecision& precision)
+      : config_(config) {
     validate(config);
     for (size_t i = 0; i < parameters.size(); ++i) {
-      rows_.push_back({parameters[i], make_moments(config, *parameters[i], static_cast<uint32_t>(i), memory)});
+      rows_.push_back(
+          {parameters[i], make_moments({config, precision, static_cast<uint32_t>(i)}, *parameters[i], memory)});
     }
     subspace_ = std::any_of(parameters.begin(), parameters.end(), [&](auto* p) { return in_subspace(config, *p); });
     check(config.moments != "subspace" || subspace_,
@@ -54,11 +57,10 @@ class AdamW final : public Optimizer {
   static bool in_subspace(const OptimizerConfig& config, const Parameter& p) {
     return config.moments == "subspace" && p.grad.low.present();
   }
-  static std::unique_ptr<Moments> make_moments(const OptimizerConfig& config, const Parameter& p, uint32_t index,
-                                               Memory& memory) {
-    if (in_subspace(config, p)) return make_subspace_moments(config, p, index, memory);
-    if (config.moments == "factored" && p.weight.rank() == 2) return make_factored_moments(config, p, index, memory);
-    return make_full_moments(config, p, index, memory);
+  static std::unique_ptr<Moments> make_moments(const MomentsOptions& o, const Parameter& p, Memory& memory) {
+    if (in_subspace(o.config, p)) return make_subspace_moments(o, p, memory);
+    if (o.config.moments == "factored" && p.weight.rank() == 2) return make_factored_moments(o, p, memory);
+    return make_full_moments(o, p, memory);
   }
 
   OptimizerConfig config_;
@@ -69,8 +71,8 @@ class AdamW final : public Optimizer {
 }  // namespace
 
 std::unique_ptr<Optimizer> make_adamw(const OptimizerConfig& config, const std::vector<Parameter*>& parameters,
-                                      Memory& memory) {
-  return std::make_unique<AdamW>(config, parameters, memory);
+                                      Memory& memory, const StatePrecision& precision) {
+  return std::make_unique<AdamW>(config, parameters, memory, precision);
 }
 
 }  // namespace llmz::optim

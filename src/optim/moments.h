@@ -14,6 +14,13 @@ struct StepArgs {
   Tensor grad_scale;
 };
 
+/// What moments are made from, beside their parameter and its `index`, which is its place in the model.
+struct MomentsOptions {
+  const OptimizerConfig& config;
+  const StatePrecision& precision;
+  uint32_t index = 0;
+};
+
 /// The moments of one parameter and how it is updated with them: where moments live is a choice per parameter, since a
 /// gain or a dense gradient has no subspace.
 class Moments {
@@ -25,14 +32,11 @@ class Moments {
   virtual void list(std::vector<Optimizer::State>& states) const = 0;
 };
 
-/// Two tensors of the parameter's shape. `index` here and below: the parameter's place in the model.
-std::unique_ptr<Moments> make_full_moments(const OptimizerConfig& config, const Parameter& p, uint32_t index,
-                                           Memory& memory);
+/// Two tensors of the parameter's shape.
+std::unique_ptr<Moments> make_full_moments(const MomentsOptions& options, const Parameter& p, Memory& memory);
 /// A factored second moment, a first of 32 or 8 bits. For matrices.
-std::unique_ptr<Moments> make_factored_moments(const OptimizerConfig& config, const Parameter& p, uint32_t index,
-                                               Memory& memory);
+std::unique_ptr<Moments> make_factored_moments(const MomentsOptions& options, const Parameter& p, Memory& memory);
 /// Two tensors of the low-rank gradient's shape.
-std::unique_ptr<Moments> make_subspace_moments(const OptimizerConfig& config, const Parameter& p, uint32_t index,
-                                               Memory& memory);
+std::unique_ptr<Moments> make_subspace_moments(const MomentsOptions& options, const Parameter& p, Memory& memory);
 
 }  // namespace llmz::optim

@@ -7,14 +7,14 @@ namespace {
 
 class FactoredMoments final : public Moments {
  public:
-  FactoredMoments(const OptimizerConfig& config, const Parameter& p, uint32_t index, Memory& memory)
-      : config_(config), parameter_(p), target_(config.precision, p, index, memory) {
+  FactoredMoments(const MomentsOptions& o, const Parameter& p, Memory& memory)
+      : config_(o.config), parameter_(p), target_(o.precision, p, o.index, memory) {
     const DType dtype = p.weight.dtype == DType::f64 ? DType::f64 : DType::f32;
     const int64_t rows = p.weight.dim(0), columns = p.weight.dim(1);
     const auto keep = [&](const char* slot, Shape shape, DType type) {
       return memory.persistent(p.name + slot, Category::optimizer, shape, type);
     };
-    if (config.first_moment_bits == 8) {
+    if (o.config.first_moment_bits == 8) {
       m_codes_ = keep(".exp_avg_8bit", p.weight.shape, DType::u8);
       m_scales_ = keep(".exp_avg_scale", {rows, (columns + ops::kMomentBlock - 1) / ops::kMomentBlock}, DType::f32);
     } else {
@@ -65,9 +65,8 @@ class FactoredMoments final : public Moments {
 
 }  // namespace
 
-std::unique_ptr<Moments> make_factored_moments(const OptimizerConfig& config, const Parameter& p, uint32_t index,
-                                               Memory& memory) {
-  return std::make_unique<FactoredMoments>(config, p, index, memory);
+std::unique_ptr<Moments> make_factored_moments(const MomentsOptions& options, const Parameter& p, Memory& memory) {
+  return std::make_unique<FactoredMoments>(options, p, memory);
 }
 
 }  // namespace llmz::optim

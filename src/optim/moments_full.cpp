@@ -7,9 +7,9 @@ namespace {
 
 class FullMoments final : public Moments {
  public:
-  FullMoments(const OptimizerConfig& config, const Parameter& p, uint32_t index, Memory& memory)
-      : config_(config), parameter_(p), target_(config.precision, p, index, memory) {
-    const DType dtype = moment_dtype(config.precision, p);
+  FullMoments(const MomentsOptions& o, const Parameter& p, Memory& memory)
+      : config_(o.config), parameter_(p), target_(o.precision, p, o.index, memory) {
+    const DType dtype = moment_dtype(o.precision, p);
     m_ = memory.persistent(p.name + ".exp_avg", Category::optimizer, p.weight.shape, dtype);
     v_ = memory.persistent(p.name + ".exp_avg_sq", Category::optimizer, p.weight.shape, dtype);
   }
@@ -45,9 +45,8 @@ class FullMoments final : public Moments {
 
 }  // namespace
 
-std::unique_ptr<Moments> make_full_moments(const OptimizerConfig& config, const Parameter& p, uint32_t index,
-                                           Memory& memory) {
-  return std::make_unique<FullMoments>(config, p, index, memory);
+std::unique_ptr<Moments> make_full_moments(const MomentsOptions& options, const Parameter& p, Memory& memory) {
+  return std::make_unique<FullMoments>(options, p, memory);
 }
 
 }  // namespace llmz::optim

@@ -9,18 +9,18 @@ namespace {
 
 class SubspaceMoments final : public Moments {
  public:
-  SubspaceMoments(const OptimizerConfig& config, const Parameter& p, uint32_t index, Memory& memory)
-      : config_(config), parameter_(p), target_(config.precision, p, index, memory) {
+  SubspaceMoments(const MomentsOptions& o, const Parameter& p, Memory& memory)
+      : config_(o.config), parameter_(p), target_(o.precision, p, o.index, memory) {
     const LowRankGrad& low = p.grad.low;
     check(
         !low.column_scale.present(),
         "optimizer.moments = \"subspace\" with activations.norm.codec = \"shared\": the norm's gain, which changes at "
         "every step, would stand inside the subspace; set activations.norm.codec to store, sketch or quant");
-    check(config.subspace.at_refresh != "rotate" || made_from_a_seed(*low.projector),
+    check(o.config.subspace.at_refresh != "rotate" || made_from_a_seed(*low.projector),
           "optimizer.subspace.at_refresh = \"rotate\" needs the projector before a refresh again, which only gaussian "
           "and "
           "sign give; use keep or reset with the others");
-    const DType dtype = moment_dtype(config.precision, p);
+    const DType dtype = moment_dtype(o.precision, p);
     m_ = memory.persistent(p.name + ".exp_avg", Category::optimizer, low.factor.shape, dtype);
     v_ = memory.persistent(p.name + ".exp_avg_sq", Category::optimizer, low.factor.shape, dtype);
   }
@@ -86,9 +86,8 @@ class SubspaceMoments final : public Moments {
 
 }  // namespace
 
-std::unique_ptr<Moments> make_subspace_moments(const OptimizerConfig& config, const Parameter& p, uint32_t index,
-                                               Memory& memory) {
-  return std::make_unique<SubspaceMoments>(config, p, index, memory);
+std::unique_ptr<Moments> make_subspace_moments(const MomentsOptions& options, const Parameter& p, Memory& memory) {
+  return std::make_unique<SubspaceMoments>(options, p, memory);
 }
 
 }  // namespace llmz::optim

@@ -11,7 +11,8 @@ namespace {
 
 struct Row {
   const char* name;
-  std::unique_ptr<Optimizer> (*make)(const OptimizerConfig&, const std::vector<Parameter*>&, Memory&);
+  std::unique_ptr<Optimizer> (*make)(const OptimizerConfig&, const std::vector<Parameter*>&, Memory&,
+                                     const StatePrecision&);
 };
 
 constexpr Row kRegistry[] = {{"adamw", make_adamw}};
@@ -19,9 +20,9 @@ constexpr Row kRegistry[] = {{"adamw", make_adamw}};
 }  // namespace
 
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, const std::vector<Parameter*>& parameters,
-                                          Memory& memory) {
+                                          Memory& memory, const StatePrecision& precision) {
   for (const Row& row : kRegistry) {
-    if (config.name == row.name) return row.make(config, parameters, memory);
+    if (config.name == row.name) return row.make(config, parameters, memory, precision);
   }
   fail("optimizer.name '{}' is unknown; known: {}", config.name, fmt::join(optimizer_names(), ", "));
 }

@@ -11,7 +11,7 @@ void check_device(const RunConfig& c) {
   try {
     device_from_name(c.train.device);
   } catch (const Error& e) {
-    fail("train.device: {}", e.what());
+    fail("\"train.device\" = \"{}\": {}", c.train.device, e.what());
   }
 }
 

@@ -47,7 +47,7 @@ struct Engine::Body {
     build.gradients = o.training;
     model = model::make_model(o.model, build, memory);
     if (o.training) {
-      optimizer = optim::make_optimizer(o.optimizer, model->parameters(), memory);
+      optimizer = optim::make_optimizer(o.optimizer, model->parameters(), memory, o.state);
       clip = std::make_unique<optim::GradientClip>(o.optimizer.clip_norm, model->parameters(), memory);
     }
     const Shape batch = {o.micro_batch, o.sequence};

@@ -156,8 +156,8 @@ const std::vector<PrecisionSet>& precision_sets() {
       {"bf16", "bf16 products, fp32 master weights and moments", {"bf16", "master", "fp32", "fp32"}},
       {"bf16_stochastic", "bf16 weights rounded at random, fp32 moments", {"bf16", "stochastic", "fp32", "fp32"}},
       {"pure_bf16",
-       "the papers' runs: weights and moments bf16, rounded to nearest, no master copy",
-       {"bf16", "nearest", "bf16", "fp32"}},
+       "the papers' runs: weights, gradients and moments bf16, rounded to nearest, no master copy",
+       {"bf16", "nearest", "bf16", "bf16"}},
   };
   return all;
 }

@@ -270,10 +270,6 @@ Placement place(const std::string& device_name, const std::string& compute, cons
 
 EngineOptions engine_options(const RunConfig& config) {
   const Device device = device_from_name(config.train.device);
-  optim::OptimizerConfig optimizer = config.optimizer;
-  optimizer.precision = {.bf16_moments = config.precision.moments == "bf16",
-                         .weights = config.precision.weights,
-                         .seed = config.train.seed};
   return {.model = config.model,
           .build = {.activations = config.activations,
                     .weight_gradient = config.weight_gradient,
@@ -281,7 +277,10 @@ EngineOptions engine_options(const RunConfig& config) {
                     .loss_chunk = config.train.loss_chunk,
                     .probes = config.train.diagnostics > 0,
                     .seed = config.train.seed},
-          .optimizer = optimizer,
+          .optimizer = config.optimizer,
+          .state = {.bf16_moments = config.precision.moments == "bf16",
+                    .weights = config.precision.weights,
+                    .seed = config.train.seed},
           .micro_batch = config.train.micro_batch,
           .sequence = config.train.sequence,
           .training = true,

@@ -235,4 +235,52 @@ TEST_CASE("elementwise ops name the argument that is wrong", "[elementwise]") {
   require_error([&](Exec& e) { ops::fill_normal(e, gaps.tensor(), stream, 0, 1); }, {"fill_normal", "contiguous"});
 }
 
+TEST_CASE("add_sum adds in double what is there", "[elementwise]") {
+  for (DType type : {DType::f32, DType::bf16, DType::f64}) {
+    HostTensor x = HostTensor::random(type, {3, 1100}, 4), total(DType::f64, {1});
+    total.set(0, 0.25);
+    run_op([&](Exec& e) { ops::add_sum(e, total.tensor(), x.tensor()); });
+    double want = 0.25;
+    for (int64_t i = 0; i < x.size(); ++i) want += x.get(i);
+    CHECK(total.get(0) == Approx(want).epsilon(1e-13));
+  }
+}
+
+TEST_CASE("scale multiplies every element and leaves gaps alone", "[elementwise]") {
+  for (DType type : {DType::f32, DType::bf16, DType::f64}) {
+    HostTensor x = HostTensor::random(type, {5, 37}, 6, 1.0, 3);
+    const std::vector<double> before = x.values();
+    run_op([&](Exec& e) { ops::scale(e, x.tensor(), 0.75); });
+    REQUIRE(x.gaps_intact());
+    for (int64_t i = 0; i < x.size(); ++i) {
+      REQUIRE(std::fabs(x.get(i) - 0.75 * before[static_cast<size_t>(i)]) <= 2 * rounding(type) * std::fabs(x.get(i)));
+    }
+  }
+}
+
+TEST_CASE("round_stochastically takes a neighbour, right on average, and exact values as they are", "[elementwise]") {
+  constexpr int64_t kDraws = 20000;
+  for (double fraction : {0.0, 0.3, 0.9}) {
+    HostTensor in(DType::f32, {kDraws}), out(DType::bf16, {kDraws});
+    const double low = -1.5, step = 1.0 / 128, value = low - fraction * step;  // of size 1 … 2, bf16 is 1/128 apart
+    for (int64_t i = 0; i < kDraws; ++i) in.set(i, value);
+    run_op([&](Exec& e) {
+      ops::round_stochastically(e, out.tensor(), in.tensor(), RandomStream(3, Purpose::test, 1), 1001);
+    });
+    double mean = 0;
+    for (int64_t i = 0; i < kDraws; ++i) {
+      REQUIRE((out.get(i) == low || out.get(i) == low - step));
+      mean += out.get(i) / kDraws;
+    }
+    const double standard_error = step * std::sqrt(fraction * (1 - fraction) / kDraws);
+    CHECK(std::fabs(mean - value) <= 4 * standard_error + 1e-12);
+  }
+  HostTensor odd(DType::f32, {2}), kept(DType::bf16, {2});
+  odd.set(0, std::numeric_limits<double>::infinity());
+  odd.set(1, std::nan(""));
+  run_op(
+      [&](Exec& e) { ops::round_stochastically(e, kept.tensor(), odd.tensor(), RandomStream(3, Purpose::test), 0); });
+  CHECK((std::isinf(kept.get(0)) && std::isnan(kept.get(1))));
+}
+
 }  // namespace llmz::test

@@ -99,7 +99,9 @@ TEST_CASE("every key is read by --set, printed, and read again; it changes nothi
     const Json now = value_at(before, key.path);
     std::string last_error = "no other value was tried";
     bool changed = false;
-    for (const std::string& value : other_values(key, now)) {
+    std::vector<std::string> values = other_values(key, now);
+    if (key.path == "train.device") values = {"cpu", "cuda:1"};  // a text, but not any text
+    for (const std::string& value : values) {
       RunConfig config;
       try {
         std::vector<std::string> overrides = needed;
@@ -256,6 +258,16 @@ TEST_CASE("an unknown choice is an error with the known ones") {
   CHECK_ERROR(parse("{\"train\": {\"device\": \"tpu\"}}"), "\"train.device\" = \"tpu\"", "auto, cpu");
   CHECK_ERROR(parse("{\"activations\": {\"qkv\": {\"codec\": \"zip\"}}}"), "\"activations.qkv.codec\" = \"zip\"",
               "store, sketch, quant");
+}
+
+TEST_CASE("precision is an object of its keys, or a name for a set of them") {
+  CHECK(parse(R"({"precision": "pure_bf16"})").precision.moments == "bf16");
+  const RunConfig mixed = parse(R"({"precision": "bf16"})", {"precision.moments=bf16"});
+  CHECK(
+      (mixed.precision.compute == "bf16" && mixed.precision.weights == "master" && mixed.precision.moments == "bf16"));
+  CHECK(parse("{}", {"precision=tf32"}).precision.compute == "tf32");
+  CHECK_ERROR(parse(R"({"precision": "fp8"})"), "precision \"fp8\"", "fp32, tf32, bf16, bf16_stochastic, pure_bf16");
+  CHECK_ERROR(parse(R"({"precision": {"weights": "fp16"}})"), "\"precision.weights\" = \"fp16\"", "master");
 }
 
 TEST_CASE("overrides come after the file, in order") {

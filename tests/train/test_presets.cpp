@@ -108,6 +108,30 @@ TEST_CASE("every preset learns, and repeats bit for bit") {
   });
 }
 
+TEST_CASE("bf16 weights of every kind learn on the CPU, and resume bit for bit") {
+  for (const PrecisionSet& set : precision_sets()) {
+    for (const char* preset : {"full", "compact_n4", "lean"}) {
+      INFO(set.name << " with " << preset);
+      RunConfig config = tiny(preset, "llama");
+      config.precision = set.config;
+      const test::TempFolder folder;
+      Engine whole(engine_options(config));
+      whole.initialise(3);
+      const double first = step(whole, 1);
+      for (int64_t i = 2; i <= 6; ++i) step(whole, i);
+      save_checkpoint(folder.path() / "c", whole, config, nullptr, {.step = 6});
+      Engine resumed(engine_options(config));
+      load_checkpoint(folder.path() / "c", resumed);
+      double last = 0;
+      for (int64_t i = 7; i <= 20; ++i) {
+        last = step(whole, i);
+        REQUIRE(step(resumed, i) == last);
+      }
+      CHECK(last < first);
+    }
+  }
+}
+
 TEST_CASE("every preset resumes with the same losses bit for bit, between refreshes and at one") {
   for_every_preset([](const RunConfig& config) {
     for (const int64_t saved : {4, 6}) {

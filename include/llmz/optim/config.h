@@ -44,7 +44,6 @@ struct OptimizerConfig {
   float clip_norm = 1.0f;  ///< global gradient norm; 0 = no clipping
   LrScale lr_scale;
   DecayOn decay_on;
-  StatePrecision precision;
 };
 
 std::vector<std::string> moment_kinds();

@@ -42,11 +42,11 @@ class Optimizer {
 
 /// Makes the optimizer that `config.name` names; Error listing the known names otherwise.
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, const std::vector<Parameter*>& parameters,
-                                          Memory& memory);
+                                          Memory& memory, const StatePrecision& precision = {});
 std::vector<std::string> optimizer_names();
 
 std::unique_ptr<Optimizer> make_adamw(const OptimizerConfig& config, const std::vector<Parameter*>& parameters,
-                                      Memory& memory);
+                                      Memory& memory, const StatePrecision& precision);
 
 /// lr_scale of the parameter's group.
 float lr_scale_of(const OptimizerConfig& config, const Parameter& parameter);

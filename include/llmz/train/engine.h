@@ -16,6 +16,7 @@ struct EngineOptions {
   model::ModelConfig model = {};
   model::BuildOptions build = {};
   optim::OptimizerConfig optimizer = {};
+  optim::StatePrecision state = {};
   int64_t micro_batch = 1, sequence = 1;
   bool training = true;  ///< false: evaluation only, no gradients and no optimizer
   Device device = {};
