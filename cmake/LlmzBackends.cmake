@@ -106,10 +106,13 @@ elseif(NOT LLMZ_CUDA STREQUAL "OFF")
       set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
     endif()
     set(CMAKE_CUDA_STANDARD 20)
-    # A kernel that spills registers does not compile. Compressed, the machine code of four generations takes a tenth of the space. For profilers and compute-sanitizer to
+    set(cuda_flags --expt-relaxed-constexpr -Xfatbin=--compress-all -Xcompiler=-Wno-attributes)
+    if(LLMZ_WERROR)  # a kernel that spills registers does not compile
+      list(APPEND cuda_flags -Xptxas=--warn-on-spills,--warning-as-error)
+    endif()
+    # Compressed, the machine code of four generations takes a tenth of the space. For profilers and compute-sanitizer to
     # name source lines, configure with CUDAFLAGS=-lineinfo.
-    target_compile_options(llmz_flags INTERFACE
-      "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-Xptxas=--warn-on-spills,--warning-as-error;-Xfatbin=--compress-all;-Xcompiler=-Wno-attributes>")
+    target_compile_options(llmz_flags INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:${cuda_flags}>")
     string(REPLACE ";" ", " cuda_arch_list "${CMAKE_CUDA_ARCHITECTURES}")
     set(cuda_why "${CMAKE_CUDA_COMPILER}, architectures ${cuda_arch_list}")
   endif()
