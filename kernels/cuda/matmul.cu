@@ -94,7 +94,7 @@ class Copies {
   Tensor like(const Tensor& t, DType type = DType::f32) {
     Tensor copy(next_, type, t.shape, t.device);
     copy.strides[0] = matmul_copy_pitch(t);
-    next_ += matmul_copy_bytes(t);
+    next_ += matmul_copy_bytes(t, type);
     return copy;
   }
 

@@ -29,17 +29,20 @@ int64_t score_bytes(const Tensor& q, const Tensor& k) {
 }  // namespace
 
 int64_t matmul_copy_pitch(const Tensor& t) { return ceil_div(t.dim(1), 8) * 8; }
-int64_t matmul_copy_bytes(const Tensor& t) { return ceil_div(t.dim(0) * matmul_copy_pitch(t) * 4, 256) * 256; }
+int64_t matmul_copy_bytes(const Tensor& t, DType type) {
+  const int64_t element = static_cast<int64_t>(dtype_bytes(type));
+  return ceil_div(t.dim(0) * matmul_copy_pitch(t) * element, 256) * 256;
+}
 
 WorkspaceShape matmul_workspace(const MatmulArgs& args) {
   int64_t bytes = kBlasWorkspaceBytes;
   if (matmul_takes_copies(args)) {
     for (const Tensor& t : {args.c, args.a, args.b}) {
-      if (t.dtype == DType::bf16) bytes += matmul_copy_bytes(t);
+      if (t.dtype == DType::bf16) bytes += matmul_copy_bytes(t, DType::f32);
     }
   } else {
     for (const Tensor& t : {args.a, args.b}) {
-      if (matmul_aligns(t)) bytes += matmul_copy_bytes(t);
+      if (matmul_aligns(t)) bytes += matmul_copy_bytes(t, DType::bf16);
     }
   }
   return {{bytes}, DType::u8};

@@ -35,7 +35,7 @@ inline bool matmul_takes_copies(const MatmulArgs& args) {
 inline bool matmul_aligns(const Tensor& t) { return t.dtype == DType::bf16 && t.dim(0) > 1 && t.stride(0) % 8 != 0; }
 /// Elements from row to row of a copy: rows begin at 16 bytes.
 int64_t matmul_copy_pitch(const Tensor& t);
-int64_t matmul_copy_bytes(const Tensor& t);
+int64_t matmul_copy_bytes(const Tensor& t, DType type);
 WorkspaceShape bias_backward_workspace(const Tensor& dy);
 /// `outputs`: 1 (dgain) or 2 (dgain, dbias).
 WorkspaceShape norm_backward_workspace(const Tensor& dx, int outputs);

@@ -100,7 +100,7 @@ std::string describe(const train::Placement& placement) {
 }
 
 double matmul_peak(const train::Placement& placement) {
-  return train::measure_matmul_peak(placement.device, placement.precision.activation);
+  return train::measure_matmul_peak(placement.device, placement.precision.activation, placement.tf32);
 }
 
 std::string peak_name(const train::Placement& placement) {

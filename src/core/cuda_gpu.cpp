@@ -32,9 +32,9 @@ int attribute(cudaDeviceAttr what, int device) {
 /// That the device exists, in words that say what to do.
 void check_device(int index) {
   const CudaInfo info = cuda_info();
-  check(!info.devices.empty(), "train.device asks for a GPU, but {}", info.reason);
+  check(!info.devices.empty(), "a GPU is asked for, but {}", info.reason);
   check(index >= 0 && index < static_cast<int>(info.devices.size()),
-        "train.device asks for cuda:{}, but this process sees {} GPU{}: cuda:0{}", index, info.devices.size(),
+        "cuda:{} is asked for, but this process sees {} GPU{}: cuda:0{}", index, info.devices.size(),
         info.devices.size() == 1 ? "" : "s",
         info.devices.size() == 1 ? "" : fmt::format(" to cuda:{}", info.devices.size() - 1));
   const CudaDevice& device = info.devices[static_cast<size_t>(index)];
@@ -70,6 +70,9 @@ Gpu::Gpu(int index) : index_(index) {
   for (CUevent_st*& event : sent_) must(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
   const char* synchronous = std::getenv("LLMZ_CUDA_SYNC");
   synchronous_ = synchronous != nullptr && std::string_view(synchronous) != "0";
+  // Now, not at first use: they take device memory, of which the arena may leave little.
+  blas();
+  solver();
   attention_ = asked_attention();
 }
 
@@ -172,6 +175,13 @@ std::unique_ptr<Gpu::Graph> Gpu::end_capture() {
   cudaGraphDestroy(graph);
   must(error, "making a graph");
   return std::make_unique<Graph>(executable);
+}
+
+void Gpu::abandon_capture() noexcept {
+  cudaGraph_t graph = nullptr;
+  cudaStreamEndCapture(stream_, &graph);
+  if (graph != nullptr) cudaGraphDestroy(graph);
+  cudaGetLastError();
 }
 
 void Gpu::launch(const Graph& graph) {

@@ -6,7 +6,7 @@
 
 namespace llmz {
 
-Gpu::Gpu(int) { fail("train.device asks for a GPU, but {}", cuda_info().reason); }
+Gpu::Gpu(int) { fail("a GPU is asked for, but {}", cuda_info().reason); }
 Gpu::~Gpu() = default;
 cublasLtContext* Gpu::blas() { return nullptr; }
 cusolverDnContext* Gpu::solver() { return nullptr; }
@@ -19,6 +19,7 @@ void Gpu::synchronize() {}
 void Gpu::check_launch(const char*) {}
 void Gpu::begin_capture() {}
 std::unique_ptr<Gpu::Graph> Gpu::end_capture() { return nullptr; }
+void Gpu::abandon_capture() noexcept {}
 void Gpu::launch(const Graph&) {}
 Gpu::Graph::~Graph() = default;
 

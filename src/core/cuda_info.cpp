@@ -47,7 +47,10 @@ CudaInfo cuda_info() {
   const cudaError_t error = cudaGetDeviceCount(&count);
   for (int device = 0; error == cudaSuccess && device < count; ++device) {
     cudaDeviceProp properties;
-    if (cudaGetDeviceProperties(&properties, device) != cudaSuccess) continue;
+    if (cudaGetDeviceProperties(&properties, device) != cudaSuccess) {
+      info.devices.push_back({.name = "a GPU that does not answer"});  // keeps the numbers of those behind it
+      continue;
+    }
     info.devices.push_back({.name = properties.name,
                             .memory = static_cast<std::int64_t>(properties.totalGlobalMem),
                             .major = properties.major,

@@ -38,7 +38,7 @@ void add_direction(Exec& exec, const ProjectedAdamArgs& a, const Tensor& directi
   };
   const int64_t rows = a.weight.dim(0), width = a.weight.dim(1);
   const Sketching sketching(exec, *a.low.projector, direction.dtype, rows);
-  if (!a.rounding.stochastic) {
+  if (a.weight.dtype != DType::bf16) {
     decayed_and_moved(sketching, a.weight, direction);
     if (a.rounding.shadow.present()) copy(exec, a.rounding.shadow, a.weight);
     return;
@@ -50,8 +50,12 @@ void add_direction(Exec& exec, const ProjectedAdamArgs& a, const Tensor& directi
     const Tensor tile = buffer.tensor().slice(0, 0, count), weight = a.weight.slice(0, first, count);
     copy(exec, tile, weight);
     decayed_and_moved(sketching, tile, direction.slice(0, first, count));
-    round_stochastically(exec, weight, tile, *a.rounding.stochastic,
-                         a.rounding.first + static_cast<uint64_t>(first * width));
+    if (a.rounding.stochastic) {
+      round_stochastically(exec, weight, tile, *a.rounding.stochastic,
+                           a.rounding.first + static_cast<uint64_t>(first * width));
+    } else {
+      copy(exec, weight, tile);
+    }
   }
 }
 

@@ -60,6 +60,28 @@ void read_entries(const fs::path& file, const std::vector<io::SafetensorsEntry>&
   }
 }
 
+constexpr std::string_view kMaster = "master.";
+
+bool is_master(const io::SafetensorsEntry& entry) { return entry.name.starts_with(kMaster); }
+
+/// A run may go on in another precision: fp32 weights come from the file's master copies where it has some, and master
+/// copies that it has not from the weights.
+void settle_masters(const fs::path& file, Engine& engine) {
+  const auto tensors = io::SafetensorsFile::open(file);
+  bool kept = false;
+  for (const Parameter* p : engine.model().parameters()) {
+    for (const ParameterPart& part : p->parts) {
+      const std::string name = std::string(kMaster) + part.name;
+      if (tensors.find(name) == nullptr) continue;
+      kept = true;
+      if (p->weight.dtype != DType::bf16) {
+        tensors.read(name, Parameter::rows_of(p->weight, part), false, &engine.memory());
+      }
+    }
+  }
+  if (!kept) engine.optimizer().weights_changed(engine.exec());
+}
+
 /// That the optimizer's file holds what this engine keeps: another method keeps other things.
 void check_same_method(const fs::path& file, const std::vector<io::SafetensorsEntry>& entries) {
   const auto tensors = io::SafetensorsFile::open(file);
@@ -155,8 +177,12 @@ void save_checkpoint(const fs::path& to, Engine& engine, const RunConfig& config
 TrainState load_checkpoint(const fs::path& from, Engine& engine) {
   io::open_checkpoint(from, /*verify_checksums=*/false);
   read_entries(from / kModelFile, weight_entries(engine.model()), engine.memory());
-  check_same_method(from / kOptimizerFile, state_entries(engine));
-  read_entries(from / kOptimizerFile, state_entries(engine), engine.memory());
+  std::vector<io::SafetensorsEntry> states = state_entries(engine);
+  const auto saved = io::SafetensorsFile::open(from / kOptimizerFile);
+  std::erase_if(states, [&](const auto& entry) { return is_master(entry) && saved.find(entry.name) == nullptr; });
+  check_same_method(from / kOptimizerFile, states);
+  read_entries(from / kOptimizerFile, states, engine.memory());
+  settle_masters(from / kOptimizerFile, engine);
   return state_of(read_run_file(from));
 }
 

@@ -165,7 +165,10 @@ void Engine::begin_step(int64_t step) {
   body_->zero_gradients(*exec_);
   refresh_pending_ = !body_->model->clock().due.empty();
   refreshed_ = body_->model->refresh_due();
-  if (refresh_pending_) graph_.reset();  // its projectors are of the past
+  if (refresh_pending_) {  // the graph's projectors are of the past; a new one is made at the second pass from here
+    graph_.reset();
+    warm_ = false;
+  }
 }
 
 void Engine::load_batch(std::span<const int32_t> tokens, std::span<const int32_t> targets) {
@@ -184,8 +187,8 @@ void Engine::micro_step(std::span<const int32_t> tokens, std::span<const int32_t
   ++body_->model->clock().micro_step;
 }
 
-/// The first pass runs by itself (libraries choose their algorithms then), the second is captured, all others of the
-/// same arguments are that graph again.
+/// The first pass, and the first after a refresh, runs by itself (libraries choose their algorithms then; a graph would
+/// not pay where each step refreshes), the next is captured, all others of the same arguments are that graph again.
 void Engine::run_micro_step(float grad_scale) {
   if (!graphs_ || !warm_) {
     body_->micro_step(*exec_, grad_scale);
@@ -198,7 +201,7 @@ void Engine::run_micro_step(float grad_scale) {
     try {
       body_->micro_step(*exec_, grad_scale);
     } catch (...) {
-      memory_->gpu()->end_capture();
+      memory_->gpu()->abandon_capture();
       throw;
     }
     graph_ = memory_->gpu()->end_capture();

@@ -30,13 +30,14 @@ struct Operands {
 
 }  // namespace
 
-double measure_matmul_peak(Device device, DType type, int repetitions) {
+double measure_matmul_peak(Device device, DType type, bool tf32, int repetitions) {
   const bool emulated = cuda_info().built && cuda_info().emulated;
   const int64_t size = device.type == DeviceType::cpu ? kSize : emulated ? kEmulatedSize : kGpuSize;
   Memory recorder(device.type);
   Exec dry(recorder);
   Operands(recorder, type, size).multiply(dry);
   Memory memory(recorder.finish(), device);
+  if (memory.gpu() != nullptr) memory.gpu()->set_tf32(tf32);
   Exec exec(memory);
   const Operands operands(memory, type, size);
   ops::fill(exec, operands.a, 0.5f);

@@ -97,7 +97,7 @@ struct RunData {
 
 class Trainer {
  public:
-  Trainer(const RunConfig& config, RunData& data, RunFolder& folder, bool resume)
+  Trainer(const RunConfig& config, RunData& data, RunFolder& folder, bool resume, double matmul_peak)
       : config_(config), folder_(folder), data_(data), loader_(data.loader), engine_(engine_options(config)) {
     const auto newest = resume ? folder_.newest_checkpoint() : std::nullopt;
     if (newest) {
@@ -113,7 +113,7 @@ class Trainer {
       state_.data_tokens = data.train.tokens();
     }
     resumed_ = newest.has_value();
-    matmul_peak_ = measure_matmul_peak(engine_.options().device, engine_.options().build.precision.activation);
+    matmul_peak_ = matmul_peak;
   }
 
   TrainResult run() {
@@ -304,7 +304,10 @@ TrainResult run_training(const TrainRequest& request) {
   use_threads(request.config.train.threads);
   check_memory(engine_options(request.config));
   RunFolder folder(request.config.output.path, request.resume, request.overwrite);
-  Trainer trainer(request.config, data, folder, request.resume);
+  // Before the engine takes its memory, of which a GPU may have little more.
+  const EngineOptions options = engine_options(request.config);
+  const double peak = measure_matmul_peak(options.device, options.build.precision.activation, options.tf32);
+  Trainer trainer(request.config, data, folder, request.resume, peak);
   folder.write_config(to_json(request.config));
   return trainer.run();
 }

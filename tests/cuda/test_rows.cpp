@@ -173,4 +173,19 @@ TEST_CASE("rotary: the CUDA twin agrees with the CPU's, far out too") {
   }
 }
 
+TEST_CASE("norms: widths whose shared memory just fits what a block has without asking") {
+  for (const bool layer : {true, false}) {
+    const int64_t width = layer ? 6144 : 12288;
+    const DType type = DType::bf16;
+    HostTensor dx = HostTensor::random(type, {2, width}, fresh_seed()), dy = HostTensor::random(type, {2, width}, 1);
+    HostTensor xhat = HostTensor::random(type, {2, width}, fresh_seed()), gain = HostTensor::random(type, {width}, 2);
+    HostTensor rstd(DType::f32, {2}), dgain(DType::f32, {width}), dbias(DType::f32, {width});
+    for (int64_t t = 0; t < 2; ++t) rstd.set(t, 0.5);
+    compare_twins({&dx, &dgain, &dbias, &dy, &xhat, &rstd, &gain}, kBf16, [&](Exec& e, const Tensors& t) {
+      if (layer) return ops::layernorm_backward(e, t[0], t[1], t[2], t[3], t[4], t[5], t[6]);
+      ops::rmsnorm_backward(e, t[0], t[1], t[3], t[4], t[5], t[6]);
+    });
+  }
+}
+
 }  // namespace llmz::test

@@ -132,6 +132,34 @@ TEST_CASE("bf16 weights of every kind learn on the CPU, and resume bit for bit")
   }
 }
 
+TEST_CASE("a run goes on in another precision from its master copies, and makes them from fp32 weights") {
+  RunConfig half = tiny("full", "llama"), full = half;
+  half.precision = {.compute = "bf16"};
+  full.precision = {.compute = "fp32"};
+  for (const bool from_half : {true, false}) {
+    const test::TempFolder folder;
+    Engine before(engine_options(from_half ? half : full)), after(engine_options(from_half ? full : half));
+    before.initialise(3);
+    for (int64_t i = 1; i <= 3; ++i) step(before, i);
+    save_checkpoint(folder.path() / "c", before, half, nullptr, {.step = 3});
+    load_checkpoint(folder.path() / "c", after);
+    Engine& with_master = from_half ? before : after;
+    const std::vector<float> weights = weights_of(from_half ? after : before);
+    std::vector<float> masters;
+    for (const auto& state : with_master.optimizer().states()) {
+      if (state.slot != "master") continue;
+      const float* m = state.tensor.as<float>();
+      masters.insert(masters.end(), m, m + state.tensor.numel());
+    }
+    REQUIRE(masters.size() == weights.size());
+    for (size_t i = 0; i < masters.size(); ++i) {
+      // Out of fp32 weights the bf16 model holds their rounding, and the copies are made from what it holds.
+      const float wanted = from_half ? masters[i] : static_cast<float>(bf16(weights[i]));
+      REQUIRE((from_half ? weights[i] : masters[i]) == wanted);
+    }
+  }
+}
+
 TEST_CASE("every preset resumes with the same losses bit for bit, between refreshes and at one") {
   for_every_preset([](const RunConfig& config) {
     for (const int64_t saved : {4, 6}) {

@@ -76,6 +76,7 @@ class Gpu {
   void begin_capture();
   class Graph;
   std::unique_ptr<Graph> end_capture();
+  void abandon_capture() noexcept;  ///< after an error meanwhile
   void launch(const Graph& graph);
 
  private:

@@ -36,7 +36,7 @@ struct ProcessMemory {
 };
 
 struct CudaDevice {
-  std::string name;
+  std::string name = {};
   std::int64_t memory = 0;  // bytes on the device
   int major = 0;            // compute capability, "9.0" of an H100
   int minor = 0;
