@@ -20,16 +20,8 @@ struct HeadRows {
   bool half = false;  ///< bf16, else f32
 
   __device__ int64_t offset(int b, int h, int64_t first) const { return b * batch + h * head + first * token; }
-  __device__ float at(int64_t i) const {
-    return half ? bf16_to_float(static_cast<const uint16_t*>(data)[i]) : static_cast<const float*>(data)[i];
-  }
-  __device__ void put(int64_t i, float x) const {
-    if (half) {
-      static_cast<uint16_t*>(data)[i] = float_to_bf16(x);
-    } else {
-      static_cast<float*>(data)[i] = x;
-    }
-  }
+  __device__ float at(int64_t i) const { return load_one(data, half, i); }
+  __device__ void put(int64_t i, float x) const { store_one(data, half, i, x); }
 };
 
 /// One number a query: [B,heads,Sq].

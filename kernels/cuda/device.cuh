@@ -17,6 +17,18 @@ __device__ inline float bf16_to_float(uint16_t bits) { return __uint_as_float(st
 /// To nearest, ties to even.
 __device__ inline uint16_t float_to_bf16(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
 
+/// Element i of bf16 (`half`) or f32 memory.
+__device__ inline float load_one(const void* data, bool half, int64_t i) {
+  return half ? bf16_to_float(static_cast<const uint16_t*>(data)[i]) : static_cast<const float*>(data)[i];
+}
+__device__ inline void store_one(void* data, bool half, int64_t i, float x) {
+  if (half) {
+    static_cast<uint16_t*>(data)[i] = float_to_bf16(x);
+  } else {
+    static_cast<float*>(data)[i] = x;
+  }
+}
+
 /// N numbers side by side.
 template <int N>
 struct Pack {
@@ -105,16 +117,8 @@ struct Operand {
       }
     }
   }
-  __device__ float at(int64_t i) const {
-    return half ? bf16_to_float(static_cast<const uint16_t*>(data)[i]) : static_cast<const float*>(data)[i];
-  }
-  __device__ void put(int64_t i, float x) const {
-    if (half) {
-      static_cast<uint16_t*>(data)[i] = float_to_bf16(x);
-    } else {
-      static_cast<float*>(data)[i] = x;
-    }
-  }
+  __device__ float at(int64_t i) const { return load_one(data, half, i); }
+  __device__ void put(int64_t i, float x) const { store_one(data, half, i, x); }
   /// What `put` stores and `at` then reads.
   __device__ float rounded(float x) const { return half ? bf16_to_float(float_to_bf16(x)) : x; }
 };
@@ -173,8 +177,8 @@ __device__ inline float warp_max(float x) {
   return x;
 }
 
-/// Sum over the block, on every thread; the order of additions is fixed by the block's size. Threads may be
-/// reused at once: the first barrier of the next call protects what was read.
+/// Sum over the block, on every thread; the order of additions is fixed by the block's size. May be called
+/// again at once: the first barrier of the next call protects what was read.
 template <class Real>
 __device__ Real block_sum(Real x) {
   __shared__ Real parts[kWarp];

@@ -2,6 +2,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/limits.h"
 #include "kernels/cuda/random.cuh"
+#include "kernels/cuda/totals.cuh"
 #include "kernels/cuda/twins.h"
 #include "kernels/cuda/weights.cuh"
 
@@ -131,13 +132,6 @@ __global__ void sum_kernel(double* partial, Operand x, Walk walk) {
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-__global__ void sum_total_kernel(double* total, const double* partial, int blocks) {
-  double sum = 0;
-  for (int i = threadIdx.x; i < blocks; i += blockDim.x) sum += partial[i];
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) *total += sum;
-}
-
 __global__ void difference_total_kernel(double* norms, const double* partial, int blocks) {
   const double* const mine = partial + blockIdx.x * blocks;
   double sum = 0;
@@ -218,7 +212,8 @@ void add_sum(Gpu& gpu, Tensor total, Tensor x, Tensor workspace) {
   const int64_t blocks = workspace.numel();
   auto* const partial = workspace.as<double>();
   launch(gpu, "add_sum", sum_kernel, static_cast<unsigned>(blocks), kThreads, 0, partial, operand(x), walk(x));
-  launch(gpu, "add_sum.total", sum_total_kernel, 1, kThreads, 0, total.as<double>(), partial, static_cast<int>(blocks));
+  launch(gpu, "add_sum.total", add_total_kernel<double>, 1, kThreads, 0, total.as<double>(), partial,
+         static_cast<int>(blocks));
 }
 
 void difference_norms(Gpu& gpu, Tensor norms, Tensor a, Tensor b, Tensor workspace) {

@@ -7,9 +7,6 @@
 namespace llmz::cuda {
 namespace {
 
-constexpr unsigned kMostBlocks = 1u << 20;
-unsigned grid(int64_t rows) { return static_cast<unsigned>(rows < kMostBlocks ? rows : kMostBlocks); }
-
 /// out = in, or out += in, whatever their types. One block a row.
 template <int N>
 __global__ void convert_kernel(Operand out, Operand in, bool accumulate, int64_t rows, int64_t width) {
@@ -30,7 +27,7 @@ __global__ void convert_kernel(Operand out, Operand in, bool accumulate, int64_t
 void convert(Gpu& gpu, const Tensor& out, const Tensor& in, bool accumulate) {
   const int64_t rows = row_count(out), width = row_width(out);
   const bool fours = all_by_fours(out, in);
-  launch(gpu, "matmul.convert", fours ? convert_kernel<4> : convert_kernel<1>, grid(rows),
+  launch(gpu, "matmul.convert", fours ? convert_kernel<4> : convert_kernel<1>, row_blocks(rows),
          threads_for_row(width, fours ? 4 : 1), 0, operand(out), operand(in), accumulate, rows, width);
 }
 
@@ -165,7 +162,7 @@ void matmul(Gpu& gpu, const MatmulArgs& args, Tensor workspace) {
 void add_bias(Gpu& gpu, Tensor y, Tensor bias) {
   const int64_t rows = row_count(y), width = row_width(y);
   const bool fours = all_by_fours(y, bias);
-  launch(gpu, "add_bias", fours ? add_bias_kernel<4> : add_bias_kernel<1>, grid(rows),
+  launch(gpu, "add_bias", fours ? add_bias_kernel<4> : add_bias_kernel<1>, row_blocks(rows),
          threads_for_row(width, fours ? 4 : 1), 0, operand(y), operand(bias), rows, width);
 }
 

@@ -1,6 +1,7 @@
 #include "kernels/adam_scalars.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/limits.h"
+#include "kernels/cuda/totals.cuh"
 #include "kernels/cuda/twins.h"
 #include "kernels/cuda/weights.cuh"
 
@@ -44,13 +45,6 @@ __global__ void squares_kernel(double* partial, Operand x, Walk walk) {
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-__global__ void squares_total_kernel(float* total, const double* partial, int blocks) {
-  double sum = 0;
-  for (int i = threadIdx.x; i < blocks; i += blockDim.x) sum += partial[i];
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) *total += static_cast<float>(sum);
-}
-
 __global__ void clip_kernel(float* norm, float* scale, const void* total, bool total_is_double, float max_norm) {
   const double squares = total_is_double ? *static_cast<const double*>(total) : *static_cast<const float*>(total);
   const double n = sqrt(squares);
@@ -76,7 +70,7 @@ void sum_of_squares(Gpu& gpu, Tensor total, Tensor x, Tensor workspace) {
   const bool fours = walk_by_fours(x);
   launch(gpu, "sum_of_squares", fours ? squares_kernel<4> : squares_kernel<1>, static_cast<unsigned>(blocks), kThreads,
          0, partial, operand(x), walk(x));
-  launch(gpu, "sum_of_squares.total", squares_total_kernel, 1, kThreads, 0, total.as<float>(), partial,
+  launch(gpu, "sum_of_squares.total", add_total_kernel<float>, 1, kThreads, 0, total.as<float>(), partial,
          static_cast<int>(blocks));
 }
 

@@ -119,6 +119,9 @@ TEST_CASE("sum_of_squares and clip_coefficient: CUDA twins agree with the CPU's"
       const auto body = [&](Exec& e, const Tensors& t) { ops::clip_coefficient(e, t[0], t[1], t[2], most); };
       if (squares == squares) {
         compare_twins({&norm, &scale, &total}, 1e-6, body);
+        const double root = std::sqrt(squares), wanted = most == 0.0f ? 1.0 : std::min(1.0, 1.0 / (root + 1e-6));
+        CHECK(norm.get(0) == Approx(root).epsilon(1e-6));
+        CHECK(scale.get(0) == Approx(wanted).epsilon(1e-6));
       } else {
         run_on_gpu({&norm, &scale, &total}, body);
         CHECK(std::isnan(norm.get(0)));

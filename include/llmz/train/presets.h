@@ -3,8 +3,6 @@
 #include <string>
 #include <vector>
 
-#include <array>
-
 #include "llmz/train/config.h"
 
 namespace llmz::train {

@@ -86,11 +86,6 @@ template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int with) {
   return cuda_emulation::shuffle(mask, value, cuda_emulation::lane() ^ with);
 }
-template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned by) {
-  const int from = cuda_emulation::lane() + static_cast<int>(by);
-  return cuda_emulation::shuffle(mask, value, from < 32 ? from : cuda_emulation::lane());
-}
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
   const unsigned char* words = cuda_emulation::exchange(mask, &predicate, sizeof(int));
   unsigned bits = 0;
@@ -108,18 +103,10 @@ inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
 inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
-inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>((uint64_t{a} * b) >> 32); }
-inline float __expf(float x) { return std::exp(x); }
-inline float __logf(float x) { return std::log(x); }
-inline float __fdividef(float a, float b) { return a / b; }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline void sincospif(float x, float* s, float* c) {
   const double angle = static_cast<double>(x) * 3.14159265358979323846;
   *s = static_cast<float>(std::sin(angle)), *c = static_cast<float>(std::cos(angle));
-}
-template <class T>
-T __ldg(const T* p) {
-  return *p;
 }
 template <class T>
 T atomicAdd(T* p, T value) {
