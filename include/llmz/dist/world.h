@@ -1,0 +1,102 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "llmz/core/communicator.h"
+#include "llmz/core/error.h"
+#include "llmz/core/memory.h"
+
+namespace llmz::dist {
+
+/// An Error that every rank knows of: one of them speaks, and all end by themselves.
+class SharedError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// The processes of a run, and small messages between them that do not go through a device: who there is, whether all
+/// agree, that one gives up. What trains calls it before and between steps; tensors go through a Communicator. All ranks
+/// make the same calls in the same order. Implementations: one process alone, MPI, TCP.
+class World {
+ public:
+  virtual ~World() = default;
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  bool leads() const { return rank_ == 0; }  ///< whether this rank writes files and speaks to people
+  virtual std::string_view name() const = 0;  ///< "single", "MPI", "TCP"
+
+  /// Every rank's text, by rank.
+  virtual std::vector<std::string> all_gather(const std::string& mine) = 0;
+  /// The largest of all ranks' numbers. Cheap: once a step does not matter.
+  virtual int64_t max(int64_t mine) = 0;
+  virtual double sum(double mine) = 0;
+  void barrier() { max(0); }
+  /// The text of rank 0.
+  std::string broadcast(const std::string& mine);
+
+  /// Ends all ranks within seconds, this one at once, with exit code 1. Says nothing.
+  [[noreturn]] virtual void abort() = 0;
+
+  /// Runs `part` on every rank. Where it throws Error on one or more of them, all throw a SharedError with the message of
+  /// the first, which names the rank and its host unless all ranks say the same.
+  void together(const std::function<void()>& part);
+
+  /// One host as the ranks on it see it.
+  const std::string& host() const { return hosts_[static_cast<size_t>(rank_)]; }
+  const std::vector<std::string>& hosts() const { return hosts_; }  ///< by rank
+  /// This rank's place among those that share its host's memory, and their number. From MPI's shared-memory split, or
+  /// from what each rank tells of its host; never from the environment.
+  int local_rank() const { return local_rank_; }
+  int local_size() const { return local_size_; }
+
+  /// "rank 2 of 4 (host)", to begin a message with.
+  std::string who() const;
+
+  /// Tensors of `memory` on the CPU, on a GPU without NCCL (an Error), or through NCCL. With one rank a DryCommunicator,
+  /// unless it stands on a GPU and was started as one of many might be (mpirun -np 1): then through NCCL too.
+  std::unique_ptr<Communicator> make_communicator(Memory& memory);
+
+ protected:
+  World(int rank, int size) : rank_(rank), size_(size) {}
+  void set_hosts(std::vector<std::string> hosts, int local_rank, int local_size);
+  virtual std::unique_ptr<Communicator> make_cpu_communicator() = 0;
+
+ private:
+  int rank_, size_;
+  std::vector<std::string> hosts_;
+  int local_rank_ = 0, local_size_ = 1;
+};
+
+/// How processes find each other.
+struct WorldOptions {
+  /// Empty: MPI where mpirun or srun started this process as one of several, else one process alone. "tcp:host:port":
+  /// rank 0 listens there, for launchers without MPI; then rank and size have to be given.
+  std::string rendezvous = {};
+  int rank = -1, size = -1;
+  double timeout_seconds = 120;  ///< TCP: until all ranks must have come
+};
+
+/// Throws Error: a launcher is there and the build has no MPI, nobody came, rank and size make no sense.
+std::unique_ptr<World> make_world(const WorldOptions& options = {});
+/// One process alone.
+std::unique_ptr<World> make_single_world();
+
+/// The device of this rank as train.device asks (auto | cpu | cuda | cuda:k), for all ranks of a host different ones: the
+/// GPU whose number is the rank's place on its host, or the only one it sees where each sees another. Throws SharedError
+/// on all ranks, before anything is allocated: a rank without a GPU beside others with one, more ranks than GPUs, two
+/// ranks on one GPU.
+Device assign_device(World& world, const std::string& asked);
+
+/// CPU threads for this rank where nobody says a number: the processors it may use, shared with the ranks of its host
+/// that may use the same ones. At least 1.
+int fair_threads(World& world);
+
+}  // namespace llmz::dist

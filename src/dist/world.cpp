@@ -1,0 +1,76 @@
+#include "llmz/dist/world.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "src/dist/implementations.h"
+
+namespace llmz::dist {
+namespace {
+
+std::string this_host() {
+  char name[256] = {};
+  return gethostname(name, sizeof name - 1) == 0 && name[0] != 0 ? name : "this host";
+}
+
+class SingleWorld final : public World {
+ public:
+  SingleWorld() : World(0, 1) { set_hosts({this_host()}, 0, 1); }
+  std::string_view name() const override { return "single"; }
+  std::vector<std::string> all_gather(const std::string& mine) override { return {mine}; }
+  int64_t max(int64_t mine) override { return mine; }
+  double sum(double mine) override { return mine; }
+  [[noreturn]] void abort() override { std::_Exit(1); }
+
+ private:
+  std::unique_ptr<Communicator> make_cpu_communicator() override { return std::make_unique<DryCommunicator>(); }
+};
+
+}  // namespace
+
+void World::set_hosts(std::vector<std::string> hosts, int local_rank, int local_size) {
+  hosts_ = std::move(hosts);
+  local_rank_ = local_rank;
+  local_size_ = local_size;
+}
+
+std::string World::who() const { return fmt::format("rank {} of {} ({})", rank_, size_, host()); }
+
+std::string World::broadcast(const std::string& mine) { return all_gather(rank_ == 0 ? mine : "").front(); }
+
+void World::together(const std::function<void()>& part) {
+  if (size_ == 1) return part();
+  std::string message;  // empty: it went well
+  try {
+    part();
+  } catch (const Error& e) {
+    message = e.what();
+    if (message.empty()) message = "an error without a message";
+  }
+  if (max(message.empty() ? 0 : 1) == 0) return;
+  const std::vector<std::string> all = all_gather(message);
+  const auto first = std::find_if(all.begin(), all.end(), [](const std::string& m) { return !m.empty(); });
+  const bool same = std::all_of(all.begin(), all.end(), [&](const std::string& m) { return m == *first; });
+  const auto rank = static_cast<size_t>(first - all.begin());
+  throw SharedError(same ? *first : fmt::format("rank {} of {} ({}): {}", rank, size_, hosts_[rank], *first));
+}
+
+std::unique_ptr<Communicator> World::make_communicator(Memory& memory) {
+  if (memory.target() != DeviceType::cuda) return make_cpu_communicator();
+  if (size_ == 1 && (name() == "single" || !nccl_is_built())) return std::make_unique<DryCommunicator>();
+  return make_nccl_communicator(*this, memory);
+}
+
+std::unique_ptr<World> make_single_world() { return std::make_unique<SingleWorld>(); }
+
+std::unique_ptr<World> make_world(const WorldOptions& options) {
+  if (!options.rendezvous.empty()) return make_tcp_world(options);
+  check(options.rank < 0 && options.size < 0,
+        "--rank and --ranks go with --rendezvous tcp:HOST:PORT; under mpirun each process knows its rank");
+  if (started_by_mpi()) return make_mpi_world();
+  return make_single_world();
+}
+
+}  // namespace llmz::dist
