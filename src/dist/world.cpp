@@ -3,7 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <cstdlib>
+#include <thread>
 
 #include "src/dist/implementations.h"
 
@@ -57,10 +60,25 @@ void World::together(const std::function<void()>& part) {
   throw SharedError(same ? *first : fmt::format("rank {} of {} ({}): {}", rank, size_, hosts_[rank], *first));
 }
 
+void World::give_up(const std::string& message) {
+  // Ranks mostly fail together and of the same cause: the first to speak ends the others before they do.
+  if (rank_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1000 + 20 * std::min(rank_, 50)));
+  fmt::print(stderr, "llmz: {}: {}\n", who(), message);
+  std::fflush(stderr);
+  abort();
+  std::_Exit(1);  // the compiler does not believe a virtual function
+}
+
 std::unique_ptr<Communicator> World::make_communicator(Memory& memory) {
   if (memory.target() != DeviceType::cuda) return make_cpu_communicator();
   if (size_ == 1 && (name() == "single" || !nccl_is_built())) return std::make_unique<DryCommunicator>();
   return make_nccl_communicator(*this, memory);
+}
+
+bool started_by_mpi() {
+  // Open MPI; MPICH and its descendants; Slurm's PMIx; each process of a job has its own.
+  constexpr const char* kVariables[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"};
+  return std::any_of(std::begin(kVariables), std::end(kVariables), [](auto* v) { return std::getenv(v) != nullptr; });
 }
 
 std::unique_ptr<World> make_single_world() { return std::make_unique<SingleWorld>(); }

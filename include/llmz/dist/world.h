@@ -45,6 +45,10 @@ class World {
   /// Ends all ranks within seconds, this one at once, with exit code 1. Says nothing.
   [[noreturn]] virtual void abort() = 0;
 
+  /// What a rank does that cannot go on while others may be waiting for it: says why, in one line with its name, and ends
+  /// all ranks. Of ranks that fail at once the first speaks for all.
+  [[noreturn]] void give_up(const std::string& message);
+
   /// Runs `part` on every rank. Where it throws Error on one or more of them, all throw a SharedError with the message of
   /// the first, which names the rank and its host unless all ranks say the same.
   void together(const std::function<void()>& part);
