@@ -68,7 +68,7 @@ Sketcher::Sketcher(const ProjectorConfig& config, const std::string& name, int64
   };
   if (principal) {
     p.principal = keep(".principal", {p.principal_rank, width});
-    spectrum_ = {name, keep(".spectrum", {p.principal_rank}), keep(".energy", {1})};
+    spectrum_ = {.name = name, .values = keep(".spectrum", {p.principal_rank}), .total = keep(".energy", {1})};
   }
   if (p.random == Projector::Random::basis) p.random_basis = keep(".random", {p.random_rank, width});
   advance();
@@ -103,6 +103,7 @@ bool Sketcher::random_due() const {
 }
 
 void Sketcher::observe(Exec& exec, Tensor x) {
+  if (clock_->owner_of(projector_.layer) != clock_->rank) return;  // it comes from there
   if (principal_due()) find_principal(exec, x);
   if (!random_due()) return;
   const RandomStream stream(projector_.seed, Purpose::projector, projector_.layer);
@@ -156,14 +157,21 @@ void Sketcher::subspace_iteration(Exec& exec, Tensor x) {
 
 std::vector<State> Sketcher::states() const {
   std::vector<State> all;
-  if (projector_.principal.present()) all.push_back({name_ + ".principal", projector_.principal});
-  if (projector_.random_basis.present()) all.push_back({name_ + ".random", projector_.random_basis});
+  const int owner = clock_->owner_of(projector_.layer);
+  if (projector_.principal.present()) {
+    all.push_back({name_ + ".principal", projector_.principal, owner, principal_due()});
+  }
+  if (projector_.random_basis.present()) {
+    all.push_back({name_ + ".random", projector_.random_basis, owner, random_due()});
+  }
   return all;
 }
 
 std::vector<Spectrum> Sketcher::spectra() const {
   if (!projector_.principal.present()) return {};
-  return {spectrum_};
+  Spectrum spectrum = spectrum_;
+  spectrum.owner = clock_->owner_of(projector_.layer);
+  return {spectrum};
 }
 
 }  // namespace llmz::codec

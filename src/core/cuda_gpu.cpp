@@ -150,6 +150,10 @@ void Gpu::copy_to_device(void* to, const void* from, size_t bytes) {
   }
 }
 
+void Gpu::copy_on_device(void* to, const void* from, size_t bytes) {
+  must(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "copying on the device");
+}
+
 void Gpu::fill(void* p, int byte, size_t bytes) {
   must(cudaMemsetAsync(p, byte, bytes, stream_), "filling device memory");
 }

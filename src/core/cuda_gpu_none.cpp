@@ -14,6 +14,7 @@ void* Gpu::allocate(size_t) { return nullptr; }
 void Gpu::release(void*) noexcept {}
 void Gpu::copy_to_host(void*, const void*, size_t) {}
 void Gpu::copy_to_device(void*, const void*, size_t) {}
+void Gpu::copy_on_device(void*, const void*, size_t) {}
 void Gpu::fill(void*, int, size_t) {}
 void Gpu::synchronize() {}
 void Gpu::check_launch(const char*) {}

@@ -58,7 +58,11 @@ Buffer Model::forward(Exec& exec, const nn::Pass& pass, Tensor tokens, std::vect
   return x;
 }
 
-void Model::forward_backward(Exec& exec, Tensor losses, Tensor tokens, Tensor targets, float grad_scale) {
+void Model::forward_backward(Exec& exec, Tensor losses, Tensor tokens, Tensor targets, float grad_scale,
+                             const GradientsReady& ready) {
+  const auto done = [&](size_t part) {
+    if (ready) ready(parts_.begins[part], parts_.begins[part + 1]);
+  };
   const nn::Pass pass{.batch = tokens.dim(0), .sequence = tokens.dim(1), .position = 0, .keep = true};
   const Tensor flat = tokens.reshape({pass.tokens()});
   Buffer x = forward(exec, pass, flat, nullptr);
@@ -67,10 +71,13 @@ void Model::forward_backward(Exec& exec, Tensor losses, Tensor tokens, Tensor ta
   const Buffer dx = std::move(x);  // the stream's end is no longer needed: its gradient takes its place
   ops::fill(exec, dx.tensor(), 0.0f);
   parts_.head->backward(exec, dx.tensor());
-  for (auto block = parts_.blocks.rbegin(); block != parts_.blocks.rend(); ++block) {
-    (*block)->backward(exec, pass, dx.tensor());
+  done(parts_.blocks.size() + 1);
+  for (size_t i = parts_.blocks.size(); i-- > 0;) {
+    parts_.blocks[i]->backward(exec, pass, dx.tensor());
+    done(i + 1);
   }
   parts_.embedding->backward(exec, pass, dx.tensor(), flat);
+  done(0);
 }
 
 std::vector<int64_t> Model::periods() const {

@@ -3,11 +3,17 @@
 namespace llmz::nn {
 
 void BuildContext::add(Parameter& p, Shape shape, const Projector* projector) {
-  p.weight = memory.persistent(p.name, Category::weights, shape, precision.weight);
+  const int64_t rows = shape[0];
+  p.padded_rows = (rows + row_multiple - 1) / row_multiple * row_multiple;
+  const auto keep = [&](const std::string& name, Category category, Shape padded, DType dtype) {
+    padded[0] = p.padded_rows;
+    return memory.persistent(name, category, padded, dtype).slice(0, 0, rows);
+  };
+  p.weight = keep(p.name, Category::weights, shape, precision.weight);
   parameters.push_back(&p);
   if (!gradients) return;
-  const Shape grad = projector != nullptr ? Shape{shape[0], projector->rank()} : shape;
-  const Tensor tensor = memory.persistent(p.name + ".grad", Category::gradients, grad, precision.accumulator());
+  const Shape grad = projector != nullptr ? Shape{rows, projector->rank()} : shape;
+  const Tensor tensor = keep(p.name + ".grad", Category::gradients, grad, precision.accumulator());
   if (projector != nullptr) {
     p.grad.low = {.factor = tensor, .projector = projector};
   } else {

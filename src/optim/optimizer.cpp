@@ -79,13 +79,17 @@ GradientClip::GradientClip(float max_norm, const std::vector<Parameter*>& parame
 
 void GradientClip::measure(Exec& exec) {
   ops::fill(exec, total_, 0.0f);
+  const auto is_split = [](const Parameter* p) { return p->shard.whole > 0; };
+  const bool spread = std::any_of(parameters_.begin(), parameters_.end(), is_split);
   for (const Parameter* p : parameters_) {
+    if (spread && !is_split(p) && exec.ranks->rank() > 0) continue;  // all ranks have it: counted once
     if (p->grad.low.present()) {
       ops::expanded_sum_of_squares(exec, total_, p->grad.low);
     } else {
       ops::sum_of_squares(exec, total_, p->grad.dense);
     }
   }
+  if (spread) exec.ranks->all_reduce(total_);
   ops::clip_coefficient(exec, norm_, scale_, total_, max_norm_);
 }
 

@@ -5,121 +5,73 @@
 
 #include "llmz/core/transfer.h"
 #include "llmz/ops/elementwise.h"
+#include "src/train/engine_body.h"
 
 namespace llmz::train {
 
 namespace {
 
-/// Refreshes of different periods take different memory, so each combination is a program of its own.
-std::string name_of_refresh(const codec::Clock& clock) {
-  return clock.step == 0 ? ".start" : fmt::format(".every {}", fmt::join(clock.due, " and "));
-}
+/// A run on nothing: of one rank among options.place.size, which sends to no one.
+struct Rehearsal {
+  Memory recorder;
+  DryCommunicator ranks;
+  Exec exec;
 
-constexpr size_t kMaxPeriods = 4;
-
-/// Every non-empty choice of some of the periods.
-std::vector<std::vector<int64_t>> combinations(const std::vector<int64_t>& periods) {
-  check(periods.size() <= kMaxPeriods,
-        "the refresh and random_refresh keys have {} different values; at most {} are possible", periods.size(),
-        kMaxPeriods);
-  std::vector<std::vector<int64_t>> all;
-  for (unsigned choice = 1; choice < (1u << periods.size()); ++choice) {
-    all.emplace_back();
-    for (size_t i = 0; i < periods.size(); ++i) {
-      if ((choice >> i & 1u) != 0) all.back().push_back(periods[i]);
-    }
-  }
-  return all;
-}
-
-}  // namespace
-
-/// Everything that is built twice: once against the recording memory, once against the arena.
-struct Engine::Body {
-  std::unique_ptr<model::Model> model;
-  std::unique_ptr<optim::Optimizer> optimizer;
-  std::unique_ptr<optim::GradientClip> clip;
-  Tensor tokens, targets, losses;
-  Tensor loss_sum;  ///< over the micro-steps of a step
-
-  Body(const EngineOptions& o, Memory& memory) {
-    model::BuildOptions build = o.build;
-    build.gradients = o.training;
-    model = model::make_model(o.model, build, memory);
-    if (o.training) {
-      optimizer = optim::make_optimizer(o.optimizer, model->parameters(), memory, o.state);
-      clip = std::make_unique<optim::GradientClip>(o.optimizer.clip_norm, model->parameters(), memory);
-    }
-    const Shape batch = {o.micro_batch, o.sequence};
-    tokens = memory.persistent("batch.tokens", Category::activations, batch, DType::i32);
-    targets = memory.persistent("batch.targets", Category::activations, batch, DType::i32);
-    losses = memory.persistent("batch.losses", Category::activations, {o.micro_batch * o.sequence},
-                               o.build.precision.statistic());
-    loss_sum = memory.persistent("batch.loss_sum", Category::activations, {1}, DType::f64);
-  }
-
-  void zero_gradients(Exec& exec) {
-    for (const Parameter* p : model->parameters()) ops::fill(exec, p->grad.accumulator(), 0.0f);
-    zero(exec.memory, loss_sum);
-  }
-  /// What a step with due refreshes does before its first micro-step.
-  void refresh(Exec& exec) {
-    const std::string which = name_of_refresh(model->clock());
-    if (model->refresh_due()) {
-      const ProgramScope program(exec.memory, "refresh" + which);
-      model->refresh(exec, tokens);
-    }
-    if (optimizer->refreshes()) {
-      const ProgramScope program(exec.memory, "moments" + which);
-      optimizer->refresh(exec);
-    }
-  }
-  void diagnose(Exec& exec) {
-    const ProgramScope program(exec.memory, "diagnose");
-    model->clock().probing = true;
-    model->forward_backward(exec, losses, tokens, targets, 1.0f);
-    model->clock().probing = false;
-  }
-  void micro_step(Exec& exec, float grad_scale) {
-    const ProgramScope program(exec.memory, "micro_step");
-    model->forward_backward(exec, losses, tokens, targets, grad_scale);
-    ops::add_sum(exec, loss_sum, losses);
-  }
-  void measure(Exec& exec) {
-    const ProgramScope program(exec.memory, "gradient_norm");
-    clip->measure(exec);
-  }
-  void update(Exec& exec, int64_t step, double lr) {
-    const ProgramScope program(exec.memory, "update");
-    optimizer->step(exec, step, lr, clip->scale());
-  }
-  void evaluate(Exec& exec) {
-    const ProgramScope program(exec.memory, "evaluate");
-    model->evaluate(exec, losses, tokens, targets);
+  explicit Rehearsal(const EngineOptions& options)
+      : recorder(options.device.type), ranks(options.place.rank, options.place.size), exec(recorder) {
+    if (options.place.size > 1) exec.ranks = &ranks;
   }
 };
 
+}  // namespace
+
 MemoryPlan Engine::plan(const EngineOptions& options) {
-  Memory recorder(options.device.type);
-  Exec exec(recorder);
+  Rehearsal rehearsal(options);
+  Exec& exec = rehearsal.exec;
   {
-    Body body(options, recorder);
+    Body body(options, exec.memory);
     if (options.training) {
       body.model->begin_step(0);
       body.zero_gradients(exec);
       body.refresh(exec);
-      for (auto& due : combinations(body.model->periods())) {
+      for (auto& due : period_combinations(body.model->periods())) {
         body.model->begin_step(1, due);
         body.refresh(exec);
       }
       body.micro_step(exec, 1.0f);
       body.measure(exec);
       body.update(exec, 1, 0.0);
+      if (body.owned->shared()) WholeState(exec, *body.optimizer);
       if (options.build.probes) body.diagnose(exec);
     }
     body.evaluate(exec);
   }
-  return recorder.finish();
+  return rehearsal.recorder.finish();
+}
+
+StepTraffic Engine::traffic_per_step(const EngineOptions& options) {
+  Rehearsal rehearsal(options);
+  Exec& exec = rehearsal.exec;
+  StepTraffic traffic;
+  if (exec.ranks == nullptr) return traffic;
+  Body body(options, exec.memory);
+  body.model->begin_step(1, body.model->periods());
+  body.refresh(exec);
+  traffic.refresh = exec.ranks->traffic();
+  body.micro_step(exec, 1.0f);
+  body.exchange_all(exec);
+  body.exchange->finish(*exec.ranks, body.loss_sum);
+  body.measure(exec);
+  body.update(exec, 1, 0.0);
+  traffic.step = exec.ranks->traffic() - traffic.refresh;
+  for (const Parameter* p : body.model->parameters()) {
+    const bool in_block = p->group == ParamGroup::blocks || p->group == ParamGroup::attention_output;
+    if (!in_block || p->weight.rank() != 2) continue;
+    const Tensor grad = p->grad.accumulator();
+    traffic.linear += static_cast<double>(grad.bytes());
+    traffic.dense_linear += static_cast<double>(p->weight.numel()) * static_cast<double>(dtype_bytes(grad.dtype));
+  }
+  return traffic;
 }
 
 double Engine::flops_per_micro_step(const EngineOptions& options) {
@@ -134,11 +86,26 @@ double Engine::flops_per_micro_step(const EngineOptions& options) {
   return exec.flops;
 }
 
-Engine::Engine(const EngineOptions& options)
+namespace {
+
+std::unique_ptr<Communicator> communicator_of(const EngineOptions& options, const MakeCommunicator& make,
+                                              Memory& memory) {
+  auto ranks = make ? make(memory) : std::make_unique<DryCommunicator>();
+  check(ranks->size() == options.place.size && ranks->rank() == options.place.rank,
+        "an engine for rank {} of {} got a communicator for rank {} of {}", options.place.rank, options.place.size,
+        ranks->rank(), ranks->size());
+  return ranks;
+}
+
+}  // namespace
+
+Engine::Engine(const EngineOptions& options, const MakeCommunicator& make_communicator)
     : options_(options),
       memory_(std::make_unique<Memory>(plan(options), options.device)),
+      ranks_(communicator_of(options, make_communicator, *memory_)),
       exec_(std::make_unique<Exec>(*memory_)),
       body_(std::make_unique<Body>(options, *memory_)) {
+  if (ranks_->name() != DryCommunicator::kName) exec_->ranks = ranks_.get();
   if (Gpu* const gpu = memory_->gpu(); gpu != nullptr) {
     gpu->set_tf32(options.tf32);
     // A graph holds its launches' arguments: nothing may be drawn anew in each pass.
@@ -157,11 +124,20 @@ optim::Optimizer& Engine::optimizer() {
 
 void Engine::initialise(uint64_t seed) {
   body_->model->initialise(*exec_, seed);
+  share_weights();
   if (body_->optimizer != nullptr) body_->optimizer->weights_changed(*exec_);
+}
+
+void Engine::share_weights() {
+  if (exec_->ranks == nullptr) return;
+  std::vector<Tensor> weights;
+  for (const Parameter* p : body_->model->parameters()) weights.push_back(p->weight);
+  ranks_->broadcast(weights, 0);
 }
 
 void Engine::begin_step(int64_t step) {
   body_->model->begin_step(step - 1);
+  body_->model->clock().micro_step = options_.place.rank;  // micro-batches are counted over all ranks
   body_->zero_gradients(*exec_);
   refresh_pending_ = !body_->model->clock().due.empty();
   refreshed_ = body_->model->refresh_due();
@@ -179,12 +155,32 @@ void Engine::load_batch(std::span<const int32_t> tokens, std::span<const int32_t
   copy_to_device<int32_t>(*memory_, body_->targets, targets);
 }
 
-void Engine::micro_step(std::span<const int32_t> tokens, std::span<const int32_t> targets, float grad_scale) {
+void Engine::micro_step(std::span<const int32_t> tokens, std::span<const int32_t> targets, float grad_scale,
+                        bool last) {
   load_batch(tokens, targets);
-  if (refresh_pending_) body_->refresh(*exec_);
+  if (refresh_pending_) {
+    body_->refresh(*exec_);
+    if (exec_->ranks != nullptr) load_batch(tokens, targets);  // the refresh looked at rank 0's
+  }
   refresh_pending_ = false;
-  run_micro_step(grad_scale);
-  ++body_->model->clock().micro_step;
+  if (last && exec_->ranks != nullptr) {
+    run_last_micro_step(grad_scale);
+  } else {
+    run_micro_step(grad_scale);
+  }
+  body_->model->clock().micro_step += options_.place.size;
+}
+
+/// Gradients set out while the pass runs, which a captured graph could not tell of.
+void Engine::run_last_micro_step(float grad_scale) {
+  if (options_.distributed.overlap) {
+    body_->micro_step(*exec_, grad_scale,
+                      [this](size_t first, size_t last) { body_->exchange->ready(*ranks_, first, last); });
+  } else {
+    run_micro_step(grad_scale);
+    body_->exchange_all(*exec_);
+  }
+  body_->exchange->finish(*ranks_, body_->loss_sum);
 }
 
 /// The first pass, and the first after a refresh, runs by itself (libraries choose their algorithms then; a graph would

@@ -88,8 +88,9 @@ class Communicator {
 /// Counts, and moves nothing: one rank that is alone, or, while planning, a rank of many.
 class DryCommunicator final : public Communicator {
  public:
+  static constexpr std::string_view kName = "single";
   explicit DryCommunicator(int rank = 0, int size = 1) : Communicator(rank, size) {}
-  std::string_view name() const override { return "single"; }
+  std::string_view name() const override { return kName; }
 
  private:
   void do_start(std::span<const Reduction>) override {}

@@ -44,7 +44,8 @@ class Gpu {
   void copy_to_host(void* to, const void* from, size_t bytes);
   /// Returns when `from` may be written again, which is before the stream gets to it; in order on the stream.
   void copy_to_device(void* to, const void* from, size_t bytes);
-  void fill(void* p, int byte, size_t bytes);  ///< in order on the stream
+  void copy_on_device(void* to, const void* from, size_t bytes);  ///< in order on the stream
+  void fill(void* p, int byte, size_t bytes);                     ///< likewise
   void synchronize();
 
   /// What a launcher calls after each launch: throws Error naming the kernel when it was refused, and with

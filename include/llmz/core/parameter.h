@@ -30,6 +30,12 @@ struct ParameterPart {
   bool transposed = false;
 };
 
+/// Which rows of a whole parameter an object stands for, where ranks share the work of the optimizer.
+struct RowShard {
+  int64_t first = 0;  ///< row of the whole that is this one's row 0
+  int64_t whole = 0;  ///< rows of the whole, without padding; 0: this is the whole
+};
+
 /// A trained tensor. Several of Hugging Face's tensors may share one (query, key and value are the rows of one
 /// matrix): the engine then makes one product where there were three.
 struct Parameter {
@@ -39,10 +45,18 @@ struct Parameter {
   ParamGroup group = ParamGroup::blocks;
   ParamKind kind = ParamKind::matrix;
   float init_mean = 0, init_std = 0;  ///< initial values are N(init_mean, init_std²)
+  RowShard shard;
+  int64_t padded_rows = 0;  ///< that weight and gradient have room for; what follows the last row is zero
   std::vector<ParameterPart> parts;
 
   /// The rows of `whole` (the weight, its gradient or an optimizer state of the same shape) that belong to `part`.
   static Tensor rows_of(const Tensor& whole, const ParameterPart& part) { return whole.slice(0, part.row, part.rows); }
+  /// `tensor` (the weight, the gradient's accumulator) with the room behind its last row.
+  Tensor padded(const Tensor& tensor) const {
+    Tensor all = tensor;
+    all.shape[0] = padded_rows;
+    return all;
+  }
 };
 
 }  // namespace llmz

@@ -57,6 +57,19 @@ inline void zero(Memory& memory, const Tensor& t) {
   }
 }
 
+/// The bytes of one contiguous tensor into another of the same shape and type, both of this memory.
+inline void copy_bytes(Memory& memory, const Tensor& to, const Tensor& from) {
+  check(to.contiguous() && from.contiguous() && to.shape == from.shape && to.dtype == from.dtype,
+        "{} of {} cannot take the bytes of {} of {}", to.shape.str(), dtype_name(to.dtype), from.shape.str(),
+        dtype_name(from.dtype));
+  if (to.data == nullptr) return;
+  if (memory.gpu() != nullptr) {
+    memory.gpu()->copy_on_device(to.data, from.data, to.bytes());
+  } else {
+    std::memcpy(to.data, from.data, to.bytes());
+  }
+}
+
 /// A contiguous tensor where the host can read and write it: itself on the CPU, a copy of a GPU's.
 class HostMirror {
  public:

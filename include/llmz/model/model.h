@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,6 +22,7 @@ struct BuildOptions {
   bool gradients = true;      ///< false: evaluation and generation only
   bool probes = false;        ///< passes may measure the errors of codes and weight gradients
   uint64_t seed = 1;          ///< of projectors and stochastic rounding
+  int64_t row_multiple = 1;   ///< see nn::BuildContext
 };
 
 /// A decoder: embedding, residual blocks, final norm with the loss head. Which layers, in which order and under which
@@ -33,6 +35,7 @@ class Model {
     std::vector<std::unique_ptr<nn::Block>> blocks;
     std::unique_ptr<nn::LossHead> head;
     std::vector<Parameter*> parameters;  ///< in the order of the model; owned by the layers
+    std::vector<size_t> begins;          ///< the first parameter of embedding, each block, head; then their number
     std::unique_ptr<codec::Clock> clock;
     std::vector<codec::Codec*> codecs;  ///< likewise
     std::vector<codec::Probe> gradient_probes;
@@ -67,9 +70,12 @@ class Model {
   std::vector<codec::Spectrum> spectra() const;
   std::vector<codec::Probe> probes() const;
 
+  /// Told of the parameters [first, last) whose gradients this pass will not touch any more.
+  using GradientsReady = std::function<void(size_t first, size_t last)>;
   /// One micro-batch of training. tokens, targets [B,S] i32 (target −1 = none); losses [B·S] per token, in nats.
   /// Gradients of grad_scale·Σ losses are added to the parameters' gradients.
-  void forward_backward(Exec& exec, Tensor losses, Tensor tokens, Tensor targets, float grad_scale);
+  void forward_backward(Exec& exec, Tensor losses, Tensor tokens, Tensor targets, float grad_scale,
+                        const GradientsReady& ready = {});
   /// losses only.
   void evaluate(Exec& exec, Tensor losses, Tensor tokens, Tensor targets);
   /// logits [B, vocab] of the last of tokens [B,S], which stand at `position`; `caches` (one a block) hold what came

@@ -56,9 +56,11 @@ float weight_decay_of(const OptimizerConfig& config, const Parameter& parameter)
 /// Global gradient norm and clipping coefficient (PyTorch's clip_grad_norm_), kept on the device.
 class GradientClip {
  public:
+  /// Of parameters that are split over ranks (their shard says so) each rank measures its rows.
   GradientClip(float max_norm, const std::vector<Parameter*>& parameters, Memory& memory);
 
-  /// Measures all gradients; afterwards `scale()` is what `Optimizer::step` wants. Inside a program.
+  /// Measures all gradients; afterwards `scale()` is what `Optimizer::step` wants. Inside a program; collective where
+  /// parameters are split.
   void measure(Exec& exec);
   Tensor scale() const { return scale_; }
   Tensor norm() const { return norm_; }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -8,6 +9,7 @@
 #include "llmz/core/exec.h"
 #include "llmz/model/model.h"
 #include "llmz/optim/optimizer.h"
+#include "llmz/train/ranks.h"
 
 namespace llmz::train {
 
@@ -21,6 +23,18 @@ struct EngineOptions {
   bool training = true;  ///< false: evaluation only, no gradients and no optimizer
   Device device = {};
   bool tf32 = false;  ///< f32 products on a GPU may round their factors to TF32
+  DistributedConfig distributed = {};
+  RankPlace place = {};
+};
+
+/// Makes the communicator of an engine for its memory.
+using MakeCommunicator = std::function<std::unique_ptr<Communicator>(Memory&)>;
+
+/// What one rank sends and receives, in bytes of the tensors that take part.
+struct StepTraffic {
+  Traffic step;     ///< of every optimizer step, however many micro-steps it has
+  Traffic refresh;  ///< of a step in which every refresh falls due, beside that
+  double dense_linear = 0, linear = 0;  ///< of `step`: gradients of the blocks' matrices, if dense and as they are
 };
 
 /// One measured error.
@@ -30,7 +44,8 @@ struct CodeError {
   double relative_error = 0;
 };
 
-/// A model, its optimizer and their memory on one device. Every buffer is planned before the first step: the same code
+/// A model, its optimizer and their memory on one device: one rank of a run. With several ranks `micro_step`, `update`,
+/// `loss_sum`, `initialise` and `WholeState` are collective. Every buffer is planned before the first step: the same code
 /// that runs a step is run once on nothing to learn what it needs.
 class Engine {
  public:
@@ -39,7 +54,11 @@ class Engine {
   /// Floating-point operations of one micro-step as the ops count them (training: forward and backward).
   static double flops_per_micro_step(const EngineOptions& options);
 
-  explicit Engine(const EngineOptions& options);
+  /// What a step of `options.place.size` ranks moves, without moving it.
+  static StepTraffic traffic_per_step(const EngineOptions& options);
+
+  /// With several ranks, `make_communicator` is needed.
+  explicit Engine(const EngineOptions& options, const MakeCommunicator& make_communicator = {});
   ~Engine();
 
   const EngineOptions& options() const { return options_; }
@@ -48,8 +67,11 @@ class Engine {
   optim::Optimizer& optimizer();
   Exec& exec() { return *exec_; }
   Memory& memory() { return *memory_; }
+  Communicator& ranks() { return *ranks_; }
 
   void initialise(uint64_t seed);
+  /// Weights become rank 0's, on every rank.
+  void share_weights();
 
   /// The start of optimizer step `step`, which counts from 1: gradients are zero, projectors follow the step; where a
   /// refresh is due, the first micro-step begins with it.
@@ -58,9 +80,11 @@ class Engine {
   bool refreshed() const { return refreshed_; }
 
   /// Forward and backward of one micro-batch; tokens, targets [micro_batch·sequence]. Gradients of grad_scale·Σ loss
-  /// are added up. Does not wait for a GPU.
-  void micro_step(std::span<const int32_t> tokens, std::span<const int32_t> targets, float grad_scale);
-  /// Σ loss over the targets of all micro-steps since `begin_step`, in nats.
+  /// are added up. Does not wait for a GPU. `last`: of this step; the gradients are then summed over ranks, those of late
+  /// layers while early ones are still at work.
+  void micro_step(std::span<const int32_t> tokens, std::span<const int32_t> targets, float grad_scale,
+                  bool last = true);
+  /// Σ loss over the targets of all micro-steps of all ranks since `begin_step`, in nats.
   double loss_sum();
   /// Measures the global gradient norm, clips, updates the weights. `step` counts from 1. Returns the norm before
   /// clipping: the one number that a step waits for, since it keeps a NaN out of the weights. Throws Error naming the
@@ -80,10 +104,12 @@ class Engine {
  private:
   struct Body;
   void run_micro_step(float grad_scale);
+  void run_last_micro_step(float grad_scale);
   void load_batch(std::span<const int32_t> tokens, std::span<const int32_t> targets);
 
   EngineOptions options_;
   std::unique_ptr<Memory> memory_;
+  std::unique_ptr<Communicator> ranks_;
   std::unique_ptr<Exec> exec_;
   std::unique_ptr<Body> body_;
   bool refresh_pending_ = false, refreshed_ = false;
