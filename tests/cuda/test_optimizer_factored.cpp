@@ -138,6 +138,7 @@ TEST_CASE("factored_adamw: a gradient in tiles of rows gives the bits of the who
       const ops::FactoredAdamWArgs a = tiles.args(t, 1);
       const cuda::WorkspaceShape shape = cuda::factored_sums_workspace(a.weight);
       const Buffer sums = e.memory.take("sums", Category::workspace, shape.shape, shape.dtype);
+      const Buffer mean = e.memory.take("mean", Category::workspace, {1}, DType::f64);
       if (e.dry()) return;
       Gpu& gpu = *e.memory.gpu();
       const auto for_tiles = [&](auto&& f) {
@@ -146,8 +147,8 @@ TEST_CASE("factored_adamw: a gradient in tiles of rows gives the bits of the who
         }
       };
       for_tiles([&](int64_t first, Tensor tile) { cuda::factored_statistics(gpu, a, first, tile, sums.tensor()); });
-      cuda::factored_moments(gpu, a, sums.tensor());
-      for_tiles([&](int64_t first, Tensor tile) { cuda::factored_update(gpu, a, first, tile, sums.tensor()); });
+      cuda::factored_moments(gpu, a, sums.tensor(), mean.tensor(), true);
+      for_tiles([&](int64_t first, Tensor tile) { cuda::factored_update(gpu, a, first, tile, mean.tensor()); });
     });
     tiles.same_bits(whole);
   }
