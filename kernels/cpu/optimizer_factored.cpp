@@ -55,6 +55,13 @@ void update_row(double* weight, double* m, const double* grad, const double* col
   update_loop(weight, m, grad, column, row_factor, s, n);
 }
 
+template <class Real>
+double sum_of(const Real* x, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]);
+  return sum;
+}
+
 /// The first moment, dense or in codes, a chunk at a time.
 template <class Real>
 class FirstMoment {
@@ -112,12 +119,15 @@ void factored_statistics(const FactoredAdamWArgs& args, int64_t first_row, Tenso
   });
 }
 
-/// The columns' moving averages, from the blocks' sums in their order.
-void factored_moments(const FactoredAdamWArgs& args, Tensor sums) {
+/// The columns' moving averages, from the blocks' sums in their order, and the mean of the rows'.
+void factored_moments(const FactoredAdamWArgs& args, Tensor sums, Tensor mean, bool with_old) {
   constexpr int64_t kColumns = 256;  // a task
-  const int64_t rows = args.weight.dim(0), width = args.weight.dim(1), blocks = factored_blocks(rows);
+  const int64_t width = args.weight.dim(1), blocks = factored_blocks(args.weight.dim(0));
+  const auto rows = static_cast<double>(args.mean_rows());
   with_compute_type(args.weight.dtype, [&]<class Real>(Real) {
     const AdamScalars<Real> s = adam_scalars<Real>(args);
+    *mean.as<double>() = sum_of(static_cast<const Real*>(args.row.data), args.weight.dim(0)) / rows;
+    const Real keep = with_old ? s.beta2 : Real(0);
     auto* const moving = static_cast<Real*>(args.column.data);
 #pragma omp parallel for schedule(static) if (blocks * width > kParallelElements)
     for (int64_t first = 0; first < width; first += kColumns) {
@@ -129,21 +139,19 @@ void factored_moments(const FactoredAdamWArgs& args, Tensor sums) {
       }
       for (int64_t j = 0; j < count; ++j) {
         Real& average = moving[first + j];
-        average = s.beta2 * average + s.beta2_rest * static_cast<Real>(squares[j] / static_cast<double>(rows));
+        average = keep * average + s.beta2_rest * static_cast<Real>(squares[j] / rows);
       }
     }
   });
 }
 
-void factored_update(const FactoredAdamWArgs& args, int64_t first_row, Tensor tile) {
+void factored_update(const FactoredAdamWArgs& args, int64_t first_row, Tensor tile, Tensor mean_of_rows) {
   const int64_t rows = tile.dim(0), width = tile.dim(1);
   with_compute_type(args.weight.dtype, [&]<class Real>(Real) {
     const AdamScalars<Real> s = adam_scalars<Real>(args);
     const auto* row = static_cast<const Real*>(args.row.data);
     const auto* column = static_cast<const Real*>(args.column.data);
-    double mean = 0;
-    for (int64_t i = 0; i < args.weight.dim(0); ++i) mean += static_cast<double>(row[i]);
-    mean /= static_cast<double>(args.weight.dim(0));
+    const double mean = *mean_of_rows.as<double>();
 #pragma omp parallel if (tile.numel() > kParallelElements)
     {
       Operand<Real> grad(tile), weight(args.weight);

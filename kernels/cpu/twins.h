@@ -84,11 +84,12 @@ void adamw(const AdamWArgs& args);
 void adam_direction(const ProjectedAdamArgs& args, Tensor direction);
 
 // optimizer_factored.cpp: statistics of every tile of the gradient, then the moments, then the update of every tile.
-// sums f64 [factored_blocks(m), n]
+// sums f64 [factored_blocks(m), n]. factored_moments: column = (β₂·column, with_old) + (1−β₂)·Σ_i g²/mean_rows() and
+// mean f64 [1] = Σ_i row_i/mean_rows(), which ranks that share a weight then add up
 int64_t factored_blocks(int64_t rows);
 void factored_statistics(const FactoredAdamWArgs& args, int64_t first_row, Tensor tile, Tensor sums);
-void factored_moments(const FactoredAdamWArgs& args, Tensor sums);
-void factored_update(const FactoredAdamWArgs& args, int64_t first_row, Tensor tile);
+void factored_moments(const FactoredAdamWArgs& args, Tensor sums, Tensor mean, bool with_old);
+void factored_update(const FactoredAdamWArgs& args, int64_t first_row, Tensor tile, Tensor mean);
 int64_t sum_pieces(Tensor x);  // workspace of sum_of_squares: f64 [sum_pieces(x)]
 void sum_of_squares(Tensor total, Tensor x, Tensor workspace);
 void clip_coefficient(Tensor norm, Tensor scale, Tensor total, float max_norm);

@@ -44,15 +44,14 @@ __device__ void store_quad(const Operand& x, int64_t offset, int64_t column, int
   }
 }
 
-/// The workspace: squares by block of rows and column, then by row and strip, then 1/mean(row).
+/// The workspace: squares by block of rows and column, then by row and strip.
 struct Sums {
-  double *columns, *rows, *inverse_mean;
+  double *columns, *rows;
 };
 Sums sums_of(const FactoredAdamWArgs& a, const Tensor& workspace) {
   const int64_t m = a.weight.dim(0), n = a.weight.dim(1);
   auto* const columns = workspace.as<double>();
-  auto* const rows = columns + ceil_div(m, kFactoredRows) * n;
-  return {columns, rows, rows + m * ceil_div(n, kStrip)};
+  return {columns, columns + ceil_div(m, kFactoredRows) * n};
 }
 
 const float* grad_scale_of(const FactoredAdamWArgs& a) {
@@ -103,9 +102,9 @@ __global__ void __launch_bounds__(kWarps* kWarp)
 }
 static_assert(kWarps * kWarp == kStrip, "a thread to a column at the end");
 
-/// A thread a column, and kWarps of them share its blocks of rows. Block (kWarp, kWarps).
+/// A thread a column, and kWarps of them share its blocks of rows. Block (kWarp, kWarps). `keep`: β₂, or 0.
 __global__ void __launch_bounds__(kWarps* kWarp)
-    column_moments_kernel(float* moving, const double* sums, float beta2, float rest, int64_t blocks, int64_t rows,
+    column_moments_kernel(float* moving, const double* sums, float keep, float rest, int64_t blocks, double rows,
                           int64_t width) {
   __shared__ double parts[kWarps][kWarp];
   const int64_t column = int64_t{blockIdx.x} * kWarp + threadIdx.x;
@@ -118,7 +117,7 @@ __global__ void __launch_bounds__(kWarps* kWarp)
   if (threadIdx.y != 0 || column >= width) return;
 #pragma unroll
   for (int w = 1; w < kWarps; ++w) sum += parts[w][threadIdx.x];
-  moving[column] = beta2 * moving[column] + rest * static_cast<float>(sum / static_cast<double>(rows));
+  moving[column] = keep * moving[column] + rest * static_cast<float>(sum / rows);
 }
 
 /// A warp a row.
@@ -134,12 +133,12 @@ __global__ void __launch_bounds__(kWarps* kWarp)
   }
 }
 
-/// One block.
-__global__ void __launch_bounds__(1024) inverse_mean_kernel(double* inverse, const float* row, int64_t rows) {
+/// One block. `of`: what the sum of these `rows` is divided by.
+__global__ void __launch_bounds__(1024) mean_kernel(double* mean, const float* row, int64_t rows, double of) {
   double sum = 0;
   for (int64_t i = threadIdx.x; i < rows; i += blockDim.x) sum += static_cast<double>(row[i]);
-  const double mean = block_sum(sum) / static_cast<double>(rows);
-  if (threadIdx.x == 0) *inverse = mean > 0 ? 1.0 / mean : 0.0;
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) *mean = sum / of;
 }
 
 /// What the update works on; rows of weight and moments are counted in the whole tensor.
@@ -149,7 +148,7 @@ struct UpdateTensors {
   uint8_t* codes;  ///< or null, and m is there
   float* scales;
   const float *row, *column;
-  const double* inverse_mean;
+  const double* mean;              ///< of `row`, over the whole weight
   int64_t first_row, rows, width;  ///< of the tile
   bool fours;
 };
@@ -249,7 +248,7 @@ __global__ void __launch_bounds__(kWarps* kWarp)
     update_kernel(UpdateTensors t, const float* grad_scale, AdamScalars<float> s) {
   const int64_t first_column = int64_t{blockIdx.x} * kStrip;
   const float scale = grad_scale == nullptr ? 1.0f : *grad_scale;
-  const double inverse_mean = *t.inverse_mean;
+  const double inverse_mean = *t.mean > 0 ? 1.0 / *t.mean : 0.0;
   float average[kQuadsOfStrip][4];
 #pragma unroll
   for (int i = 0; i < 4 * kQuadsOfStrip; ++i) {
@@ -297,26 +296,28 @@ void factored_statistics(Gpu& gpu, const FactoredAdamWArgs& args, int64_t first_
          grad_scale_of(args), rows, width, by(4, tile));
 }
 
-void factored_moments(Gpu& gpu, const FactoredAdamWArgs& args, Tensor sums) {
+void factored_moments(Gpu& gpu, const FactoredAdamWArgs& args, Tensor sums, Tensor mean, bool with_old) {
   const int64_t rows = args.weight.dim(0), width = args.weight.dim(1);
   const Sums from = sums_of(args, sums);
   const AdamScalars<float> s(args);
+  const auto of = static_cast<double>(args.mean_rows());
   auto* const row = args.row.as<float>();
   launch(gpu, "factored_moments.columns", column_moments_kernel, blocks_for(width, kWarp), dim3(kWarp, kWarps), 0,
-         args.column.as<float>(), from.columns, s.beta2, s.beta2_rest, ceil_div(rows, kFactoredRows), rows, width);
+         args.column.as<float>(), from.columns, with_old ? s.beta2 : 0.0f, s.beta2_rest, ceil_div(rows, kFactoredRows),
+         of, width);
   launch(gpu, "factored_moments.rows", row_moments_kernel, blocks_for(rows, kWarps), kWarps * kWarp, 0, row, from.rows,
          s.beta2, s.beta2_rest, rows, width);
-  launch(gpu, "factored_moments.mean", inverse_mean_kernel, 1, 1024, 0, from.inverse_mean, row, rows);
+  launch(gpu, "factored_moments.mean", mean_kernel, 1, 1024, 0, mean.as<double>(), row, rows, of);
 }
 
-void factored_update(Gpu& gpu, const FactoredAdamWArgs& args, int64_t first_row, Tensor tile, Tensor sums) {
+void factored_update(Gpu& gpu, const FactoredAdamWArgs& args, int64_t first_row, Tensor tile, Tensor mean) {
   UpdateTensors t{};
   t.store = weight_store(args.weight, args.rounding);
   t.m = operand(args.m), t.tile = operand(tile);
   t.codes = args.m_codes.present() ? args.m_codes.as<uint8_t>() : nullptr;
   t.scales = args.m_scales.present() ? args.m_scales.as<float>() : nullptr;
   t.row = args.row.as<float>(), t.column = args.column.as<float>();
-  t.inverse_mean = sums_of(args, sums).inverse_mean;
+  t.mean = mean.as<double>();
   t.first_row = first_row, t.rows = tile.dim(0), t.width = tile.dim(1);
   t.fours = all_by_fours(args.weight, args.m, tile, args.rounding.shadow) && args.rounding.first % 4 == 0 &&
             reinterpret_cast<uintptr_t>(t.codes) % 4 == 0;

@@ -86,10 +86,10 @@ void clip_coefficient(Gpu& gpu, Tensor norm, Tensor scale, Tensor total, float m
 void adam_direction(Gpu& gpu, const ProjectedAdamArgs& args, Tensor direction);
 void projected_update(Gpu& gpu, const ProjectedAdamArgs& args, Tensor direction, double factor);
 
-// optimizer_factored.cu: as kernels/cpu/twins.h; the mean of `row` stands in `sums` too
+// optimizer_factored.cu: as kernels/cpu/twins.h; the squares by row stand in `sums` too, until factored_moments
 void factored_statistics(Gpu& gpu, const FactoredAdamWArgs& args, int64_t first_row, Tensor tile, Tensor sums);
-void factored_moments(Gpu& gpu, const FactoredAdamWArgs& args, Tensor sums);
-void factored_update(Gpu& gpu, const FactoredAdamWArgs& args, int64_t first_row, Tensor tile, Tensor sums);
+void factored_moments(Gpu& gpu, const FactoredAdamWArgs& args, Tensor sums, Tensor mean, bool with_old);
+void factored_update(Gpu& gpu, const FactoredAdamWArgs& args, int64_t first_row, Tensor tile, Tensor mean);
 
 // projector.cu: as kernels/cpu/projector.h
 void sign_tables(Gpu& gpu, Tensor index, Tensor signs, const Projector& p);

@@ -93,9 +93,9 @@ WorkspaceShape sum_of_squares_workspace(const Tensor& x) { return {{reduce_block
 WorkspaceShape add_sum_workspace(const Tensor& x) { return {{reduce_blocks(x.numel())}, DType::f64}; }
 
 WorkspaceShape factored_sums_workspace(const Tensor& weight) {
-  // Squares by block of rows and column, by row and block of columns; 1/mean of the rows' averages.
+  // Squares by block of rows and column, by row and block of columns.
   const int64_t m = weight.dim(0), n = weight.dim(1);
-  return {{ceil_div(m, kFactoredRows) * n + m * ceil_div(n, ops::kMomentBlock) + 1}, DType::f64};
+  return {{ceil_div(m, kFactoredRows) * n + m * ceil_div(n, ops::kMomentBlock)}, DType::f64};
 }
 
 WorkspaceShape orthonormalize_workspace(const Tensor& basis, const Tensor& against) {

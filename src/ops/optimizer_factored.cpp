@@ -1,3 +1,5 @@
+#include <array>
+
 #include "kernels/cpu/twins.h"
 #include "kernels/cuda/twins.h"
 #include "llmz/ops/elementwise.h"
@@ -43,7 +45,20 @@ void check_factored(Arguments& args, const FactoredAdamWArgs& a) {
     args.shape("grad_scale", a.grad_scale, {1});
   }
   args.require(a.step >= 1, "step is {}, steps count from 1", a.step);
+  args.require(a.total_rows >= 0, "total_rows is {}, it cannot be negative", a.total_rows);
   check_rounding(args, a.weight, a.rounding);
+}
+
+/// The moving average of the columns and the mean of the rows', from what the tiles left. Of a weight that is spread
+/// over ranks each has its share of both, and one has the average so far too.
+void make_moments(Exec& exec, const Arguments& args, const FactoredAdamWArgs& a, const Tensor& sums,
+                  const Tensor& mean) {
+  const bool spread = a.total_rows > 0 && exec.ranks != nullptr;
+  const bool with_old = !spread || exec.ranks->rank() == 0;
+  dispatch(
+      exec, args, [&] { cpu::factored_moments(a, sums, mean, with_old); },
+      [&](Gpu& gpu) { cuda::factored_moments(gpu, a, sums, mean, with_old); });
+  if (spread) exec.ranks->all_reduce(std::array{a.column, mean});
 }
 
 }  // namespace
@@ -56,18 +71,17 @@ void factored_adamw(Exec& exec, const FactoredAdamWArgs& a) {
   const Buffer sums =
       exec.on_gpu() ? take_workspace(exec, kName, cuda::factored_sums_workspace(a.weight))
                     : take_workspace(exec, kName, {cpu::factored_blocks(a.weight.dim(0)), a.weight.dim(1)}, DType::f64);
+  const Buffer mean = exec.memory.take("factored_adamw.mean", Category::workspace, {1}, DType::f64);
   for_gradient_tiles(exec, a.grad, a.low, [&](int64_t first, const Tensor& tile) {
     dispatch(
         exec, args, [&] { cpu::factored_statistics(a, first, tile, sums.tensor()); },
         [&](Gpu& gpu) { cuda::factored_statistics(gpu, a, first, tile, sums.tensor()); });
   });
-  dispatch(
-      exec, args, [&] { cpu::factored_moments(a, sums.tensor()); },
-      [&](Gpu& gpu) { cuda::factored_moments(gpu, a, sums.tensor()); });
+  make_moments(exec, args, a, sums.tensor(), mean.tensor());
   for_gradient_tiles(exec, a.grad, a.low, [&](int64_t first, const Tensor& tile) {
     dispatch(
-        exec, args, [&] { cpu::factored_update(a, first, tile); },
-        [&](Gpu& gpu) { cuda::factored_update(gpu, a, first, tile, sums.tensor()); });
+        exec, args, [&] { cpu::factored_update(a, first, tile, mean.tensor()); },
+        [&](Gpu& gpu) { cuda::factored_update(gpu, a, first, tile, mean.tensor()); });
   });
 }
 

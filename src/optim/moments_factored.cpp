@@ -40,7 +40,8 @@ class FactoredMoments final : public Moments {
                                .eps = config_.eps,
                                .weight_decay = weight_decay_of(config_, parameter_),
                                .step = args.step,
-                               .rounding = target_.rounding(args.step)});
+                               .rounding = target_.rounding(args.step),
+                               .total_rows = parameter_.shard.whole});
   }
 
   void list(std::vector<Optimizer::State>& states) const override {

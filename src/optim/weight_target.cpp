@@ -18,7 +18,10 @@ ops::WeightRounding WeightTarget::rounding(int64_t step) const {
   if (master_.present()) rounding.shadow = parameter_.weight;
   if (stochastic_) {
     rounding.stochastic = RandomStream(seed_, Purpose::weight_rounding, index_);
-    rounding.first = static_cast<uint64_t>(step) << 40;  // no parameter has that many elements
+    const Tensor& w = parameter_.weight;
+    const int64_t before = parameter_.shard.first * (w.rank() == 1 ? 1 : w.dim(1));
+    // No weight has 2^40 elements; a part of one draws as the whole does.
+    rounding.first = (static_cast<uint64_t>(step) << 40) + static_cast<uint64_t>(before);
   }
   return rounding;
 }

@@ -5,10 +5,17 @@
 namespace llmz::test {
 namespace {
 
+/// A rank's rows of a weight of `total_rows`; 0: the weight is whole.
+struct Share {
+  int64_t total_rows = 0;
+  int rank = 0, ranks = 1;
+};
+
 /// What a step reads and writes. Each step starts on both sides from the GPU's results of the one before.
 struct State {
   HostTensor weight, grad, m, codes, scales, row, column, scale, shadow;
   bool coded, scaled;
+  Share share;
 
   State(DType weights, DType grads, bool with_codes, bool with_scale, int64_t rows, int64_t width, unsigned seed)
       : weight(HostTensor::random(weights, {rows, width}, seed)),
@@ -62,7 +69,28 @@ struct State {
     return a;
   }
   OpBody body(int64_t step) const {
-    return [this, step](Exec& e, const Tensors& t) { ops::factored_adamw(e, args(t, step)); };
+    return [this, step](Exec& e, const Tensors& t) {
+      ops::FactoredAdamWArgs a = args(t, step);
+      a.total_rows = share.total_rows;
+      DryCommunicator ranks(share.rank, share.ranks);
+      if (share.total_rows > 0) e.ranks = &ranks;
+      ops::factored_adamw(e, a);
+      e.ranks = nullptr;
+      const auto statistics = static_cast<double>(4 * column.size() + 8);
+      REQUIRE(ranks.traffic()[Traffic::all_reduce] == (share.total_rows > 0 ? statistics : 0.0));
+    };
+  }
+  static void clear_rows(HostTensor& t, int64_t rows) {
+    for (int64_t i = t.size() - rows * t.shape()[1]; i < t.size(); ++i) t.set(i, 0);
+  }
+  void check_padding(int64_t rows) const {
+    for (int64_t i = weight.size() - rows * weight.shape()[1]; i < weight.size(); ++i) {
+      REQUIRE(weight.get(i) == 0);
+      REQUIRE(m.get(i) == 0);
+      REQUIRE(shadow.get(i) == 0);
+      REQUIRE(codes.get(i) == (coded ? 128 : 0));
+    }
+    for (int64_t i = row.size() - rows; i < row.size(); ++i) REQUIRE(row.get(i) == 0);
   }
 };
 
@@ -138,6 +166,7 @@ TEST_CASE("factored_adamw: a gradient in tiles of rows gives the bits of the who
       const ops::FactoredAdamWArgs a = tiles.args(t, 1);
       const cuda::WorkspaceShape shape = cuda::factored_sums_workspace(a.weight);
       const Buffer sums = e.memory.take("sums", Category::workspace, shape.shape, shape.dtype);
+      const Buffer mean = e.memory.take("mean", Category::workspace, {1}, DType::f64);
       if (e.dry()) return;
       Gpu& gpu = *e.memory.gpu();
       const auto for_tiles = [&](auto&& f) {
@@ -146,11 +175,57 @@ TEST_CASE("factored_adamw: a gradient in tiles of rows gives the bits of the who
         }
       };
       for_tiles([&](int64_t first, Tensor tile) { cuda::factored_statistics(gpu, a, first, tile, sums.tensor()); });
-      cuda::factored_moments(gpu, a, sums.tensor());
-      for_tiles([&](int64_t first, Tensor tile) { cuda::factored_update(gpu, a, first, tile, sums.tensor()); });
+      cuda::factored_moments(gpu, a, sums.tensor(), mean.tensor(), true);
+      for_tiles([&](int64_t first, Tensor tile) { cuda::factored_update(gpu, a, first, tile, mean.tensor()); });
     });
     tiles.same_bits(whole);
   }
+}
+
+TEST_CASE("factored_adamw: a rank's share of a weight that is spread, as the CPU twin makes it") {
+  // A communicator that moves nothing leaves the share of one rank in the column's average.
+  constexpr int kRanks = 3;
+  constexpr int64_t kEach = 25, kTotal = 73;  // two rows of the last rank are padding
+  for (const Mix& mix : kMixes) {
+    for (const int64_t width : {7, 300}) {
+      for (bool coded : {false, true}) {
+        for (int rank = 0; rank < kRanks; ++rank) {
+          INFO(dtype_name(mix.weights) << " weight, " << dtype_name(mix.grads) << " gradient, codes " << coded
+                                       << ", width " << width << ", rank " << rank);
+          State state(mix.weights, mix.grads, coded, true, kEach, width, fresh_seed());
+          state.share = {kTotal, rank, kRanks};
+          const int64_t padding = rank == kRanks - 1 ? kRanks * kEach - kTotal : 0;
+          State::clear_rows(state.weight, padding);
+          for (int64_t step = 1; step <= 3; ++step) {
+            state.grad = HostTensor::random(mix.grads, {kEach, width}, fresh_seed(), 0.1);
+            State::clear_rows(state.grad, padding);
+            compare_step(state, step);
+          }
+          state.check_padding(padding);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("factored_adamw: shares of ranks on the GPU add up to the whole") {
+  constexpr int kRanks = 3;
+  constexpr int64_t kEach = 25, kWidth = 301;
+  State whole(DType::f32, DType::f32, false, true, kRanks * kEach, kWidth, fresh_seed());
+  whole.column = HostTensor::random(DType::f32, {kWidth}, fresh_seed());
+  for (int64_t j = 0; j < kWidth; ++j) whole.column.set(j, std::fabs(whole.column.get(j)));
+  whole.grad = HostTensor::random(DType::f32, whole.grad.shape(), fresh_seed(), 0.1);
+  std::vector<double> sum(static_cast<size_t>(kWidth), 0.0);
+  for (int rank = 0; rank < kRanks; ++rank) {
+    State part(DType::f32, DType::f32, false, true, kEach, kWidth, 1);
+    for (int64_t i = 0; i < part.grad.size(); ++i) part.grad.set(i, whole.grad.get(rank * kEach * kWidth + i));
+    part.column = whole.column;
+    part.share = {kRanks * kEach, rank, kRanks};
+    run_on_gpu(part.tensors(), part.body(1));
+    for (int64_t j = 0; j < kWidth; ++j) sum[static_cast<size_t>(j)] += part.column.get(j);
+  }
+  run_on_gpu(whole.tensors(), whole.body(1));
+  require_close(whole.column, sum, 0, kF32);
 }
 
 TEST_CASE("factored_adamw: CUDA twin gives each value its nearest code, as the CPU does") {

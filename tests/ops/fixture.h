@@ -9,13 +9,21 @@
 
 namespace llmz::test {
 
+/// What an op was seen to do, planned and live.
+struct OpRun {
+  double planned_flops = 0, flops = 0;
+  bool within_bounds = false;  ///< wrote nothing behind its workspace
+};
+
 /// Runs an op as a training run does: once recording, once live in an arena of the planned size. The workspace is
-/// filled with NaN bits beforehand (an op may not count on zeros) and followed by a guard that must stay as it was.
-/// Returns the arithmetic that was counted.
-inline double run_op(const std::function<void(Exec&)>& body) {
+/// filled with NaN bits beforehand (an op may not count on zeros) and followed by a guard. Ranks may be given for
+/// either. Asserts nothing, so it may be called on any thread.
+inline OpRun plan_and_run(const std::function<void(Exec&)>& body, Communicator* planned_ranks = nullptr,
+                          Communicator* ranks = nullptr) {
   constexpr size_t kGuard = 4096;
   Memory recorder;
   Exec dry(recorder);
+  dry.ranks = planned_ranks;
   {
     ProgramScope scope(recorder, "test");
     body(dry);
@@ -29,6 +37,7 @@ inline double run_op(const std::function<void(Exec&)>& body) {
 
   Memory memory(std::move(plan));
   Exec exec(memory);
+  exec.ranks = ranks;
   const auto bytes = [&](const char* name, size_t n) {
     return static_cast<unsigned char*>(
         memory.persistent(name, Category::workspace, {static_cast<int64_t>(n)}, DType::u8).data);
@@ -41,9 +50,15 @@ inline double run_op(const std::function<void(Exec&)>& body) {
     ProgramScope scope(memory, "test");
     body(exec);
   }
-  REQUIRE(std::all_of(guard, guard + kGuard, [](unsigned char c) { return c == 0xa5; }));
-  REQUIRE(exec.flops == dry.flops);
-  return exec.flops;
+  return {dry.flops, exec.flops, std::all_of(guard, guard + kGuard, [](unsigned char c) { return c == 0xa5; })};
+}
+
+/// The same, alone. Requires that bounds were kept and that planning counted the same arithmetic, which it returns.
+inline double run_op(const std::function<void(Exec&)>& body) {
+  const OpRun run = plan_and_run(body);
+  REQUIRE(run.within_bounds);
+  REQUIRE(run.flops == run.planned_flops);
+  return run.flops;
 }
 
 }  // namespace llmz::test

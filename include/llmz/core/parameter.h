@@ -30,10 +30,11 @@ struct ParameterPart {
   bool transposed = false;
 };
 
-/// Which rows of a whole parameter an object stands for, where ranks share the work of the optimizer.
+/// Which rows of a weight a Parameter holds: all, or, where the optimizer's work is spread over ranks, an equal part.
+/// The rows of the parts together may be a few more than the weight has; the last of them are then zeros and stay so.
 struct RowShard {
-  int64_t first = 0;  ///< row of the whole that is this one's row 0
-  int64_t whole = 0;  ///< rows of the whole, without padding; 0: this is the whole
+  int64_t first = 0;  ///< of the whole
+  int64_t whole = 0;  ///< rows of the whole weight, without what the parts have more; 0: this is the whole
 };
 
 /// A trained tensor. Several of Hugging Face's tensors may share one (query, key and value are the rows of one
@@ -45,9 +46,9 @@ struct Parameter {
   ParamGroup group = ParamGroup::blocks;
   ParamKind kind = ParamKind::matrix;
   float init_mean = 0, init_std = 0;  ///< initial values are N(init_mean, init_std²)
-  RowShard shard;
   int64_t padded_rows = 0;  ///< that weight and gradient have room for; what follows the last row is zero
   std::vector<ParameterPart> parts;
+  RowShard shard;  ///< what of the whole weight, gradient or factor and row term are here
 
   /// The rows of `whole` (the weight, its gradient or an optimizer state of the same shape) that belong to `part`.
   static Tensor rows_of(const Tensor& whole, const ParameterPart& part) { return whole.slice(0, part.row, part.rows); }

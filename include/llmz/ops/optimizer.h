@@ -54,12 +54,20 @@ void projected_adam(Exec& exec, const ProjectedAdamArgs& args);
 /// weight [m,n]; grad [m,n] or `low`; row [m], column [n] f32 (f64 for f64). The first moment is `m` [m,n], f32 or f64,
 /// or m_codes u8 [m,n] with m_scales f32 [m, ceil(n/256)]: block-wise dynamic quantisation (Dettmers et al. 2022,
 /// signed dynamic tree of 8 bits, blocks of 256 elements of a row, nearest). The update uses m before it is rounded.
+///
+/// With `total_rows` the weight is spread by rows over exec.ranks (null: there are no others): weight, grad or low, m
+/// and row are this rank's rows, `column` is of the whole and the same on every rank, total_rows counts the whole's
+/// rows. Means over rows are then made of all ranks' in one all-reduce of column and mean(row); all must call. Ranks
+/// may have more rows together than the whole, as long as the gradient of those is zero; zero weights there stay zero.
 struct FactoredAdamWArgs {
   Tensor weight = {}, grad = {}, m = {}, m_codes = {}, m_scales = {}, row = {}, column = {}, grad_scale = {};
   LowRankGrad low = {};
   float lr = 0, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
   int64_t step = 1;
   WeightRounding rounding = {};
+  int64_t total_rows = 0;  ///< 0: the weight's
+
+  int64_t mean_rows() const { return total_rows > 0 ? total_rows : weight.dim(0); }
 };
 constexpr int64_t kMomentBlock = 256;  ///< elements a scale of m_codes
 void factored_adamw(Exec& exec, const FactoredAdamWArgs& args);
