@@ -26,7 +26,7 @@ constexpr char kGather = 'g', kMax = 'm', kSum = 's';        // what a message i
 struct Peer {
   int rank = 0;
   Socket socket;
-  std::timed_mutex sending;       ///< frames do not interleave
+  std::mutex sending;             ///< frames do not interleave
   FrameReader reader;             ///< of the watch thread
   std::deque<std::string> inbox;  ///< these under TcpWorld::mutex_
   bool left = false;              ///< said goodbye
@@ -248,8 +248,14 @@ class TcpWorld final : public World {
     std::_Exit(1);
   }
 
+  /// A large message may be on its way, to a peer that takes nothing more: then this one is left out.
   void tell(Peer& peer, char kind) {
-    const std::unique_lock lock(peer.sending, kLastWords);
+    const auto deadline = Clock::now() + kLastWords;
+    std::unique_lock lock(peer.sending, std::try_to_lock);
+    while (!lock.owns_lock() && Clock::now() < deadline) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      [[maybe_unused]] const bool locked = lock.try_lock();
+    }
     if (lock.owns_lock()) peer.socket.send_now(Frame{kind, ""}.packed());
   }
 
