@@ -8,6 +8,7 @@
 
 #include <cstdio>
 #include <functional>
+#include <iostream>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,8 @@ inline int free_port() {
 class Forked {
  public:
   Forked(int ranks, const std::function<void(int)>& body) {
+    std::cout.flush();  // or every child says it again
+    std::fflush(nullptr);
     for (int r = 0; r < ranks; ++r) {
       int ends[2];
       if (pipe2(ends, O_CLOEXEC) != 0) fail("no pipe");
