@@ -23,6 +23,8 @@ source scripts/gpu_check/common.sh
 source scripts/gpu_check/tests.sh
 # shellcheck source=scripts/gpu_check/train.sh
 source scripts/gpu_check/train.sh
+# shellcheck source=scripts/gpu_check/ranks.sh
+source scripts/gpu_check/ranks.sh
 # shellcheck source=scripts/gpu_check/speed.sh
 source scripts/gpu_check/speed.sh
 
@@ -170,7 +172,7 @@ finish() {
     say "device     $header; ${SECONDS} s"
     say "tests      ${verdict[tests]:-not run}"
     say "sanitizer  ${verdict[sanitizer]:-not run}"
-    say "training   ${verdict[train]:-not run}; resume: ${verdict[resume]:-not run}"
+    say "training   ${verdict[train]:-not run}; resume: ${verdict[resume]:-not run}; NCCL: ${verdict[nccl]:-not run}"
     say "targets    ${verdict[targets]:-not run}"
     say "benches    ${verdict[bench]:-not run}"
     say "passed     ${#passed[@]}"

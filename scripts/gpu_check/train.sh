@@ -182,5 +182,6 @@ run_train() {
   run_resume
   run_curves
   verdict[train]="loss curves: $((${#failed[@]} - before)) failures"
+  run_nccl
 }
 

@@ -12,6 +12,16 @@ namespace {
 /// CUDA writes 12.4 as 12040.
 std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
 
+/// As nvidia-smi -L writes it: GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx.
+std::string uuid_text(const cudaUUID_t& uuid) {
+  std::string text = "GPU-";
+  for (int i = 0; i < 16; ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    text += fmt::format("{:02x}", static_cast<unsigned char>(uuid.bytes[i]));
+  }
+  return text;
+}
+
 /// Why the runtime sees no GPU, in words that say what to do.
 std::string explain(cudaError_t error, const CudaInfo& info) {
   if (info.driver.empty()) return "no NVIDIA driver is loaded; install one, or run the container with GPU access";
@@ -55,7 +65,8 @@ CudaInfo cuda_info() {
                             .memory = static_cast<std::int64_t>(properties.totalGlobalMem),
                             .major = properties.major,
                             .minor = properties.minor,
-                            .multiprocessors = properties.multiProcessorCount});
+                            .multiprocessors = properties.multiProcessorCount,
+                            .identity = uuid_text(properties.uuid)});
   }
   if (info.devices.empty()) info.reason = explain(error, info);
   return info;

@@ -41,6 +41,7 @@ struct CudaDevice {
   int major = 0;            // compute capability, "9.0" of an H100
   int minor = 0;
   int multiprocessors = 0;
+  std::string identity = {};  // its UUID as text, which no other GPU has, whatever number CUDA gives it in a process
 };
 
 /// The GPUs that this process sees, or why it sees none.
