@@ -44,6 +44,7 @@ find_mpirun() {
 # later ends everything at once, and any other signal is dropped.
 launch() {
   asked_at=""
+  killer=""
   interrupted=0
   setsid "$@" </dev/null &
   child=$!
@@ -56,8 +57,10 @@ launch() {
     status=0
     interrupted=0
     wait "$child" || status=$?
-    if [ $interrupted -eq 0 ]; then return $status; fi # otherwise the status may be that of `wait` cut short
+    if [ $interrupted -eq 0 ]; then break; fi # otherwise the status may be that of `wait` cut short
   done
+  if [ -n "$killer" ]; then kill "$killer" 2>/dev/null || true; fi
+  return $status
 }
 
 pass_on() {
@@ -69,5 +72,9 @@ pass_on() {
   elif [ $((SECONDS - asked_at)) -ge 1 ] && { [ "$1" = INT ] || [ "$1" = TERM ]; }; then
     say "SIG$1 again: ending training at once"
     kill -TERM "$child" 2>/dev/null || true
+    if [ -z "$killer" ]; then # mpirun 4.1 has been seen to end its ranks and then to wait for ever
+      { sleep 5 && kill -KILL "$child"; } >/dev/null 2>&1 &
+      killer=$!
+    fi
   fi
 }

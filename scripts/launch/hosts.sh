@@ -6,8 +6,8 @@
 # should be this machine; its rank 0 writes the run folder.
 #   --interface I   the network that ranks talk over: an interface's name (eth1) or a subnet (10.0.0.0/24)
 #   --check         only check the hosts
-# Before it starts, every host must answer and have the same llmz, the same CONFIG and this folder at the same paths. SIGUSR1, SIGTERM,
-# SIGHUP and Ctrl-C save after the step and stop; the exit code is then 138. Otherwise it is llmz's.
+# Before it starts, every host must answer and have the same llmz, the same CONFIG and this folder at the same paths.
+# Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save after the step and stop; the exit code is then 138. Otherwise it is llmz's.
 # Environment: LLMZ (the program), LLMZ_MPIRUN_FLAGS (more options for mpirun). What begins with LLMZ_, OMP_ or NCCL_ is
 # passed to all ranks.
 # shellcheck source=scripts/launch/common.sh
