@@ -138,7 +138,8 @@ two_ranks() {
     "${mpirun[@]}" -np 2 --hostfile "$work/hosts" --map-by node --bind-to none \
     --mca plm rsh --mca plm_rsh_agent "$work/agent" --mca pml ob1 --mca btl tcp,self \
     --mca btl_tcp_if_include $subnet --mca oob_tcp_if_include $subnet \
-    --mca btl_tcp_sndbuf 4000000 --mca btl_tcp_rcvbuf 4000000 "$@" </dev/null
+    --mca btl_tcp_sndbuf 4000000 --mca btl_tcp_rcvbuf 4000000 "$@" </dev/null &
+  wait $! # in the background, so that a signal to this script is not kept waiting
 }
 
 # Bytes that both hosts have sent since the network stands.
