@@ -2,7 +2,7 @@
 # How fast llmz trains with two ranks over a slow network, on one machine: two network namespaces stand for two hosts, a
 # veth pair with a rate limit and a delay for the wire. Needs root, Linux, iproute2 and Open MPI.
 #   scripts/bench_network.sh [options] CONFIG... [-- arguments of llmz train]
-#   scripts/bench_network.sh --rate 1gbit configs/quickstart.json configs/quickstart.json:preset=lean -- --set train.micro_batch=4
+#   scripts/bench_network.sh configs/quickstart.json configs/quickstart.json:preset=lean -- --set train.global_batch=16
 #   scripts/bench_network.sh --check --rate 1gbit      no llmz: is the wire as slow as it should be? (needs mpicxx)
 # CONFIG may be followed by settings of its own: FILE:key=value,key=value. The table compares each with the first.
 #   --rate R      of each direction, as tc writes it: 100mbit, 1gbit (default 1gbit)
@@ -43,7 +43,7 @@ while [ $# -gt 0 ]; do
     --threads) threads=$2 && shift ;;
     --check) check=1 ;;
     -h | --help)
-      sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
       exit 0
       ;;
     --)
@@ -64,9 +64,9 @@ done
 if [ "$(uname)" != Linux ]; then cannot "network namespaces are Linux's"; fi
 if [ "$(id -u)" -ne 0 ]; then cannot "only root may make network namespaces"; fi
 for tool in ip:iproute2 tc:iproute2 unshare:util-linux mpirun:openmpi-bin; do
-  if ! command -v "${tool%%:*}" >/dev/null; then cannot "there is no ${tool%%:*} (Debian's and Ubuntu's package ${tool#*:})"; fi
+  if ! command -v "${tool%%:*}" >/dev/null; then cannot "there is no ${tool%%:*} (package ${tool#*:})"; fi
 done
-if [ $check -eq 1 ] && ! command -v mpicxx >/dev/null; then cannot "there is no mpicxx (Debian's and Ubuntu's package libopenmpi-dev)"; fi
+if [ $check -eq 1 ] && ! command -v mpicxx >/dev/null; then cannot "there is no mpicxx (package libopenmpi-dev)"; fi
 
 # --- the network ------------------------------------------------------------------------------------------------------
 
@@ -93,7 +93,8 @@ in_host() { ip netns exec "$space-$1" "${@:2}"; }
 make_network() {
   local host number=1
   for host in hosta hostb; do
-    ip netns add "$space-$host" 2>"$work/error" || cannot "the kernel refuses a network namespace: $(head -n 1 "$work/error")"
+    ip netns add "$space-$host" 2>"$work/error" ||
+      cannot "the kernel refuses a network namespace: $(head -n 1 "$work/error")"
   done
   ip link add wire netns "$space-hosta" type veth peer name wire netns "$space-hostb" 2>"$work/error" ||
     cannot "the kernel refuses a veth pair: $(head -n 1 "$work/error")"
@@ -129,23 +130,22 @@ END
   printf 'hosta slots=1\nhostb slots=1\n' >"$work/hosts"
 }
 
-# two_ranks COMMAND ...: one rank on each host. Not bound: both would take the first core, each alone on its host. Fixed
-# buffers, since those that grow by themselves let acknowledgements wait behind data, and two-way traffic then reaches
-# only two thirds of the rate.
+# two_ranks COMMAND ...: one rank on each host. Not bound: both would take the first core, each alone on its host.
 two_ranks() {
   # shellcheck disable=SC2016  # for the shell of the host
   in_host hosta unshare --uts sh -c 'hostname hosta && exec "$@"' sh \
     "${mpirun[@]}" -np 2 --hostfile "$work/hosts" --map-by node --bind-to none \
-    --mca plm rsh --mca plm_rsh_agent "$work/agent" --mca pml ob1 --mca btl tcp,self \
+    --mca orte_tmpdir_base "$work" --mca plm rsh --mca plm_rsh_agent "$work/agent" --mca pml ob1 --mca btl tcp,self \
     --mca btl_tcp_if_include $subnet --mca oob_tcp_if_include $subnet \
-    --mca btl_tcp_sndbuf 4000000 --mca btl_tcp_rcvbuf 4000000 "$@" </dev/null &
+    --mca btl_tcp_sndbuf "$buffer" --mca btl_tcp_rcvbuf "$buffer" "$@" </dev/null &
   wait $! # in the background, so that a signal to this script is not kept waiting
 }
 
 # Bytes that both hosts have sent since the network stands.
 bytes_sent() {
   local host
-  for host in hosta hostb; do in_host "$host" cat /sys/class/net/wire/statistics/tx_bytes; done | awk '{ n += $1 } END { printf "%.0f\n", n }'
+  for host in hosta hostb; do in_host "$host" cat /sys/class/net/wire/statistics/tx_bytes; done |
+    awk '{ n += $1 } END { printf "%.0f\n", n }'
 }
 
 # Bytes a second of a rate as tc writes it.
@@ -156,6 +156,15 @@ rate_in_bytes() {
     printf "%.0f\n", rate * scale / (unit ~ /bps$/ ? 1 : 8) }'
 }
 
+# Bytes of a socket's buffer: what is under way, and 100 KB. In larger ones, as the system would choose them,
+# acknowledgements wait behind data, and traffic in both directions reaches between half of the rate and all of it.
+socket_buffer() {
+  awk -v delay="${delay:-0}" -v rate="$(rate_in_bytes)" 'BEGIN {
+    unit = delay; sub(/^[0-9.]+/, "", unit)
+    seconds = delay * (unit ~ /^m/ ? 1e-3 : unit ~ /^s/ ? 1 : 1e-6)
+    printf "%.0f\n", 100000 + 2 * seconds * rate }'
+}
+
 # --- is it as slow as it should be? -----------------------------------------------------------------------------------
 
 check_network() {
@@ -164,10 +173,12 @@ check_network() {
   before=$(bytes_sent)
   two_ranks "$work/probe" $bytes $repeats >"$work/probe.out"
   after=$(bytes_sent)
-  awk -v bytes=$bytes -v seen=$((after - before)) -v sent=$((2 * bytes * repeats)) -v rate="$(rate_in_bytes)" -v name="$rate" -v delay="$delay" '{
+  awk -v bytes=$bytes -v seen=$((after - before)) -v sent=$((2 * bytes * repeats)) \
+    -v rate="$(rate_in_bytes)" -v name="$rate" -v delay="$delay" '{
     least = bytes / rate
     printf "hosts                          %s and %s, %d rank on each\n", $1, $2, $3
-    printf "all-reduce of %.0f MB           %.4f s; at %s at least %.4f s, with headers %.4f s\n", bytes / 1e6, $4, name, least, least * 1514 / 1448
+    printf "all-reduce of %.0f MB           %.4f s; at %s at least %.4f s, with headers %.4f s\n",
+      bytes / 1e6, $4, name, least, least * 1514 / 1448
     printf "bytes through the veth         %.4g; in the tensors %.4g (%+.1f%%)\n", seen, sent, 100 * (seen / sent - 1)
     printf "round trip of one byte         %.0f microseconds%s\n", $5, delay == "" ? "" : "; of them twice " delay
     if ($3 != 1 || $1 == $2) { print "FAILED: the ranks see one host"; bad = 1 }
@@ -206,7 +217,8 @@ bytes_of_step() {
   middle=$(bytes_sent)
   train "$number" $((warm_up + steps))
   after=$(bytes_sent)
-  awk -v few=$((middle - before)) -v more=$((after - middle)) -v steps="$steps" 'BEGIN { printf "%.0f\n", (more - few) / steps / 2 }'
+  awk -v few=$((middle - before)) -v more=$((after - middle)) -v steps="$steps" \
+    'BEGIN { printf "%.0f\n", (more - few) / steps / 2 }'
 }
 
 measure() {
@@ -214,7 +226,11 @@ measure() {
   for ((round = 1; round <= rounds; ++round)); do
     for number in "${!configs[@]}"; do
       say "round $round of $rounds: ${configs[$number]}"
-      if [ "$round" -eq 1 ]; then bytes_of_step "$number" >"$work/bytes.$number"; else train "$number" $((warm_up + steps)); fi
+      if [ "$round" -eq 1 ]; then
+        bytes_of_step "$number" >"$work/bytes.$number"
+      else
+        train "$number" $((warm_up + steps))
+      fi
       measured | key seconds >>"$work/seconds.$number"
       measured | key tokens_per_second >>"$work/speed.$number"
       measured | key sent_bytes >>"$work/counted.$number"
@@ -224,17 +240,19 @@ measure() {
 
 print_table() {
   local number
-  printf '%s%s, 2 ranks of %s thread(s), median of %s steps\n' "$rate" "${delay:+, delay $delay}" "$threads" $((steps * rounds))
+  printf '%s%s, 2 ranks of %s thread(s), median of %s steps\n' \
+    "$rate" "${delay:+, delay $delay}" "$threads" $((steps * rounds))
   printf '%-48s%12s%14s%14s%12s%8s\n' config "seconds" "bytes on wire" "llmz counted" "tokens/s" ratio
   for number in "${!configs[@]}"; do
-    printf '%s\t%s\t%s\t%s\t%s\n' "${configs[$number]}" "$(median <"$work/seconds.$number")" "$(cat "$work/bytes.$number")" \
-      "$(median <"$work/counted.$number")" "$(median <"$work/speed.$number")"
+    printf '%s\t%s\t%s\t%s\t%s\n' "${configs[$number]}" "$(median <"$work/seconds.$number")" \
+      "$(cat "$work/bytes.$number")" "$(median <"$work/counted.$number")" "$(median <"$work/speed.$number")"
   done | awk -F '\t' 'NR == 1 { first = $2 }
     { printf "%-48s%12.4f%14.0f%14.0f%12.0f%8.3f\n", $1, $2, $3, $4, $5, (first > 0 ? $2 / first : 0) }'
 }
 
 find_mpirun
 if [ $check -eq 0 ]; then find_llmz; fi
+buffer=$(socket_buffer)
 make_network
 write_agent
 if [ $check -eq 1 ]; then

@@ -19,7 +19,9 @@ find_llmz() {
   local build=${LLMZ_BUILD_DIR:-$root/build}
   llmz=${LLMZ:-}
   if [ -z "$llmz" ] && [ -x "$build/bin/llmz" ]; then llmz=$build/bin/llmz; fi
-  if [ -z "$llmz" ]; then llmz=$(command -v llmz) || die "there is no $build/bin/llmz and no llmz on the PATH; LLMZ=PATH names one"; fi
+  if [ -z "$llmz" ]; then
+    llmz=$(command -v llmz) || die "there is no $build/bin/llmz and no llmz on the PATH; LLMZ=PATH names one"
+  fi
   llmz=$(realpath -s -- "$llmz")
   if ! [ -x "$llmz" ]; then die "cannot run ${LLMZ:-llmz}"; fi
 }

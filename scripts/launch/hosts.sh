@@ -24,7 +24,7 @@ while [ $# -gt 0 ]; do
       ;;
     --check) only_check=1 ;;
     -h | --help)
-      sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
       exit 0
       ;;
     -*) die "unknown option '$1'; see --help" ;;
