@@ -7,6 +7,7 @@
 #include "llmz/train/config_io.h"
 #include "llmz/train/trainer.h"
 #include "src/cli/commands.h"
+#include "src/cli/ranks.h"
 
 namespace llmz::cli {
 namespace {
@@ -15,14 +16,16 @@ struct Options {
   std::string config;
   std::vector<std::string> overrides;
   bool resume = false, overwrite = false;
+  dist::WorldOptions world;
 };
 
-int train(const Options& options) {
+int train(const Options& options, dist::World& world) {
   train::TrainRequest request;
-  request.config = train::load_run_config(options.config, options.overrides);
+  world.together([&] { request.config = train::load_run_config(options.config, options.overrides); });
   request.resume = options.resume;
   request.overwrite = options.overwrite;
-  const train::TrainResult result = train::run_training(request);
+  const train::TrainResult result = train::run_training(request, world);
+  if (!world.leads()) return result.signal != 0 ? 128 + result.signal : 0;
 
   const std::string& folder = request.config.output.path;
   if (result.signal != 0) {
@@ -55,8 +58,11 @@ Command add_train(CLI::App& app) {
   auto* resume = parser->add_flag("--resume", options->resume,
                                   "Go on from the newest checkpoint in output.path, or start when there is none");
   parser->add_flag("--overwrite", options->overwrite, "Remove an earlier run in output.path first")->excludes(resume);
-  set_example(*parser, "llmz train configs/quickstart.json --set train.steps=200 --set output.path=out/try");
-  return {parser, [options] { return train(*options); }};
+  add_rank_options(*parser, options->world);
+  set_example(*parser,
+              "llmz train configs/quickstart.json --set train.steps=200 --set output.path=out/try\n"
+              "  mpirun -np 2 llmz train configs/quickstart.json");
+  return {parser, [options] { return run_as_rank(options->world, [&](auto& world) { return train(*options, world); }); }};
 }
 
 }  // namespace llmz::cli

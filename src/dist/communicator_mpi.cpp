@@ -58,9 +58,8 @@ class MpiCommunicator final : public Communicator {
     thread_->run([&] {
       for (const Tensor& t : tensors) {
         const int count = count_of(t.numel() / size());
-        must_mpi(
-            MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, t.data, count, type_of(t.dtype), MPI_COMM_WORLD),
-            "MPI_Allgather");
+        must_mpi(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, t.data, count, type_of(t.dtype), MPI_COMM_WORLD),
+                 "MPI_Allgather");
       }
     });
   }

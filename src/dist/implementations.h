@@ -4,7 +4,8 @@
 
 namespace llmz::dist {
 
-/// Whether an MPI launcher started this process (mpirun, mpiexec, srun --mpi=...), by the variables they all set for it.
+/// Whether an MPI launcher started this process (mpirun, mpiexec, srun --mpi=...), by the variables they all set for
+/// it.
 bool started_by_mpi();
 /// Starts MPI, once in a process. Error in a build without it.
 std::unique_ptr<World> make_mpi_world();

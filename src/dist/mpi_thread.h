@@ -11,12 +11,12 @@
 namespace llmz::dist {
 
 /// The one thread of this process that calls MPI, from MPI_Init to MPI_Finalize: any MPI library will do, whatever it
-/// promises about threads, and a sum goes on while the caller computes. It runs at low priority: while it waits for other
-/// ranks it turns in a circle, and must not take the processor from who computes.
+/// promises about threads, and a sum goes on while the caller computes. It runs at low priority: while it waits for
+/// other ranks it turns in a circle, and must not take the processor from who computes.
 class MpiThread {
  public:
-  /// The thread of this process, started with MPI at the first call. MPI ends when nobody holds it any more; it cannot be
-  /// started again.
+  /// The thread of this process, started with MPI at the first call. MPI ends when nobody holds it any more; it cannot
+  /// be started again.
   static std::shared_ptr<MpiThread> get();
   ~MpiThread();
   MpiThread(const MpiThread&) = delete;

@@ -73,17 +73,15 @@ class MpiWorld final : public World {
 
   int64_t max(int64_t mine) override {
     int64_t largest = 0;
-    thread_->run([&] {
-      must_mpi(MPI_Allreduce(&mine, &largest, 1, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD), "MPI_Allreduce");
-    });
+    thread_->run(
+        [&] { must_mpi(MPI_Allreduce(&mine, &largest, 1, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD), "MPI_Allreduce"); });
     return largest;
   }
 
   double sum(double mine) override {
     double total = 0;
-    thread_->run([&] {
-      must_mpi(MPI_Allreduce(&mine, &total, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD), "MPI_Allreduce");
-    });
+    thread_->run(
+        [&] { must_mpi(MPI_Allreduce(&mine, &total, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD), "MPI_Allreduce"); });
     return total;
   }
 

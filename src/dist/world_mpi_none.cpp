@@ -4,7 +4,8 @@ namespace llmz::dist {
 
 std::unique_ptr<World> make_mpi_world() {
   fail(
-      "this process was started by an MPI launcher, and this build of llmz has no MPI (`llmz doctor` says why): install "
+      "this process was started by an MPI launcher, and this build of llmz has no MPI (`llmz doctor` says why): "
+      "install "
       "libopenmpi-dev and configure again, or start one process without mpirun");
 }
 

@@ -23,15 +23,20 @@ struct Planned {
   uint64_t bytes;
 };
 
+FileDType stored_type(const SafetensorsEntry& e) { return file_dtype_of(e.stored_as.value_or(e.tensor.dtype)); }
+
 std::vector<Planned> plan(std::span<const SafetensorsEntry> entries, const std::string& path) {
   std::vector<Planned> planned;
   std::set<std::string_view> names;
-  for (const SafetensorsEntry& e : entries) {
+  for (const SafetensorsEntry* entry : in_file_order(entries)) {
+    const SafetensorsEntry& e = *entry;
     check(!e.name.empty() && e.name != "__metadata__", "'{}': a tensor cannot be named '{}'", path, e.name);
     check(names.insert(e.name).second, "'{}': two tensors are named '{}'", path, e.name);
-    check(e.tensor.present() && !e.tensor.is_meta(), "'{}': tensor '{}' has no data", path, e.name);
-    check(e.tensor.data != nullptr || e.tensor.numel() == 0, "'{}': tensor '{}' points nowhere", path, e.name);
-    const FileDType dtype = file_dtype_of(e.stored_as.value_or(e.tensor.dtype));
+    const bool fetched = static_cast<bool>(e.fetch);
+    check(e.tensor.present() && (fetched || !e.tensor.is_meta()), "'{}': tensor '{}' has no data", path, e.name);
+    check(fetched || e.tensor.data != nullptr || e.tensor.numel() == 0, "'{}': tensor '{}' points nowhere", path,
+          e.name);
+    const FileDType dtype = stored_type(e);
     check(convertible(dtype, e.tensor.dtype), "'{}': tensor '{}' of type {} cannot be stored as {}", path, e.name,
           dtype_name(e.tensor.dtype), file_dtype_name(dtype));
     check(!e.transpose || e.tensor.rank() == 2, "'{}': tensor '{}' of shape {} cannot be transposed", path, e.name,
@@ -39,9 +44,6 @@ std::vector<Planned> plan(std::span<const SafetensorsEntry> entries, const std::
     const Tensor view = e.transpose ? transposed(e.tensor) : e.tensor;
     planned.push_back({&e, view, dtype, static_cast<uint64_t>(view.numel()) * file_dtype_bytes(dtype)});
   }
-  std::stable_sort(planned.begin(), planned.end(), [](const Planned& a, const Planned& b) {
-    return file_dtype_bytes(a.dtype) > file_dtype_bytes(b.dtype);
-  });
   return planned;
 }
 
@@ -74,7 +76,7 @@ std::string make_header(const std::vector<Planned>& planned, const std::map<std:
 
 void write_data(OutputFile& file, const Planned& p, Memory* memory, std::vector<std::byte>& dense,
                 std::vector<std::byte>& encoded) {
-  HostMirror mirror(memory, p.entry->tensor);
+  HostMirror mirror(memory, p.entry->fetch ? p.entry->fetch() : p.entry->tensor);
   mirror.download();
   const Tensor t = p.entry->transpose ? transposed(mirror.tensor()) : mirror.tensor();
   const auto width = static_cast<int64_t>(dtype_bytes(t.dtype));
@@ -98,6 +100,15 @@ void write_data(OutputFile& file, const Planned& p, Memory* memory, std::vector<
 }
 
 }  // namespace
+
+std::vector<const SafetensorsEntry*> in_file_order(std::span<const SafetensorsEntry> entries) {
+  std::vector<const SafetensorsEntry*> order;
+  for (const SafetensorsEntry& e : entries) order.push_back(&e);
+  std::stable_sort(order.begin(), order.end(), [](const SafetensorsEntry* a, const SafetensorsEntry* b) {
+    return file_dtype_bytes(stored_type(*a)) > file_dtype_bytes(stored_type(*b));
+  });
+  return order;
+}
 
 FileDigest write_safetensors(const std::filesystem::path& path, std::span<const SafetensorsEntry> entries,
                              const std::map<std::string, std::string>& metadata, Memory* memory) {

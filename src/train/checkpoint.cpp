@@ -7,6 +7,7 @@
 #include "llmz/io/safetensors.h"
 #include "llmz/model/hf_config.h"
 #include "llmz/train/config_io.h"
+#include "src/train/owned_rows.h"
 
 namespace llmz::train {
 namespace {
@@ -31,17 +32,27 @@ std::vector<io::SafetensorsEntry> weight_entries(const model::Model& model) {
   return entries;
 }
 
-/// Optimizer states carry Hugging Face's names too, in the engine's own orientation: "exp_avg.<name>". What belongs to
-/// a parameter as a whole has the engine's name for it, as have projectors: "projector.<tensor>.principal".
-std::vector<io::SafetensorsEntry> state_entries(Engine& engine) {
+/// The names under which a state is stored, and the tensors that `whole`, all rows of it, has for them. Optimizer
+/// states carry Hugging Face's names too, in the engine's own orientation: "exp_avg.<name>". What belongs to a
+/// parameter as a whole has the engine's name for it.
+std::vector<io::SafetensorsEntry> entries_of(const optim::Optimizer::State& state, const Tensor& whole) {
+  if (!state.by_rows) return {{state.slot + "." + state.parameter->name, whole}};
+  std::vector<io::SafetensorsEntry> entries;
+  for (const ParameterPart& part : state.parameter->parts) {
+    entries.push_back({state.slot + "." + part.name, Parameter::rows_of(whole, part)});
+  }
+  return entries;
+}
+
+/// All that the optimizer's file holds; each tensor comes out of `states` when it is fetched, which is collective.
+/// Projectors: "projector.<tensor>.principal".
+std::vector<io::SafetensorsEntry> state_entries(Engine& engine, WholeState& states) {
   std::vector<io::SafetensorsEntry> entries;
   for (const auto& state : engine.optimizer().states()) {
-    if (!state.by_rows) {
-      entries.push_back({state.slot + "." + state.parameter->name, state.tensor});
-      continue;
-    }
-    for (const ParameterPart& part : state.parameter->parts) {
-      entries.push_back({state.slot + "." + part.name, Parameter::rows_of(state.tensor, part)});
+    const auto all = entries_of(state, states.shape(state));
+    for (size_t i = 0; i < all.size(); ++i) {
+      entries.push_back(all[i]);
+      entries.back().fetch = [&states, state, i] { return entries_of(state, states.gather(state)).at(i).tensor; };
     }
   }
   for (const codec::State& state : engine.model().codec_states()) {
@@ -60,18 +71,16 @@ void read_entries(const fs::path& file, const std::vector<io::SafetensorsEntry>&
   }
 }
 
-constexpr std::string_view kMaster = "master.";
-
-bool is_master(const io::SafetensorsEntry& entry) { return entry.name.starts_with(kMaster); }
+constexpr std::string_view kMaster = "master";
 
 /// A run may go on in another precision: fp32 weights come from the file's master copies where it has some, and master
-/// copies that it has not from the weights.
-void settle_masters(const fs::path& file, Engine& engine) {
+/// copies that it has not from the weights. Returns whether the file has some.
+bool read_masters_into_weights(const fs::path& file, Engine& engine) {
   const auto tensors = io::SafetensorsFile::open(file);
   bool kept = false;
   for (const Parameter* p : engine.model().parameters()) {
     for (const ParameterPart& part : p->parts) {
-      const std::string name = std::string(kMaster) + part.name;
+      const std::string name = fmt::format("{}.{}", kMaster, part.name);
       if (tensors.find(name) == nullptr) continue;
       kept = true;
       if (p->weight.dtype != DType::bf16) {
@@ -79,7 +88,20 @@ void settle_masters(const fs::path& file, Engine& engine) {
       }
     }
   }
-  if (!kept) engine.optimizer().weights_changed(engine.exec());
+  return kept;
+}
+
+/// Every state in its turn: rank 0 reads it whole, all take their rows.
+void load_states(const fs::path& file, Engine& engine, WholeState& states, bool masters, bool leads) {
+  for (const auto& state : engine.optimizer().states()) {
+    if (state.slot == kMaster && !masters) continue;
+    if (leads) read_entries(file, entries_of(state, states.room(state)), engine.memory());
+    states.scatter(state);
+  }
+  for (const codec::State& state : engine.model().codec_states()) {
+    if (leads) read_entries(file, {{"projector." + state.name, state.tensor}}, engine.memory());
+    if (engine.exec().ranks != nullptr) engine.ranks().broadcast(state.tensor, 0);
+  }
 }
 
 /// That the optimizer's file holds what this engine keeps: another method keeps other things.
@@ -152,10 +174,17 @@ std::shared_ptr<data::Tokenizer> tokenizer_in(const fs::path& folder) {
 
 void save_checkpoint(const fs::path& to, Engine& engine, const RunConfig& config, const data::Tokenizer* tokenizer,
                      const TrainState& state) {
+  WholeState whole(engine.exec(), engine.optimizer());
+  const auto states = state_entries(engine, whole);
+  if (engine.ranks().rank() > 0) {  // the others' part in what rank 0 fetches
+    for (const io::SafetensorsEntry* entry : io::in_file_order(states)) {
+      if (entry->fetch) entry->fetch();
+    }
+    return;
+  }
   io::CheckpointWriter writer(to);
   const auto weights = weight_entries(engine.model());
   writer.add(kModelFile, io::write_safetensors(writer.path(kModelFile), weights, {{"format", "pt"}}, &engine.memory()));
-  const auto states = state_entries(engine);
   writer.add(kOptimizerFile, io::write_safetensors(writer.path(kOptimizerFile), states, {}, &engine.memory()));
 
   model::HfOptions hf;
@@ -174,16 +203,31 @@ void save_checkpoint(const fs::path& to, Engine& engine, const RunConfig& config
   writer.commit({{"step", state.step}});
 }
 
+TrainState load_checkpoint(const fs::path& from, Engine& engine, dist::World& world) {
+  const fs::path file = from / kOptimizerFile;
+  WholeState whole(engine.exec(), engine.optimizer());
+  bool masters = false;
+  Json run;
+  world.together([&] {
+    if (!world.leads()) return;
+    io::open_checkpoint(from, /*verify_checksums=*/false);
+    read_entries(from / kModelFile, weight_entries(engine.model()), engine.memory());
+    masters = read_masters_into_weights(file, engine);
+    std::vector<io::SafetensorsEntry> states = state_entries(engine, whole);
+    std::erase_if(states, [&](auto& e) { return !masters && e.name.starts_with(std::string(kMaster) + "."); });
+    check_same_method(file, states);
+    run = read_run_file(from);
+  });
+  run = Json::parse(world.broadcast(Json{{"run", run}, {"masters", masters}}.dump()));
+  masters = run["masters"].get<bool>();
+  engine.share_weights();
+  load_states(file, engine, whole, masters, world.leads());
+  if (!masters) engine.optimizer().weights_changed(engine.exec());
+  return state_of(run["run"]);
+}
+
 TrainState load_checkpoint(const fs::path& from, Engine& engine) {
-  io::open_checkpoint(from, /*verify_checksums=*/false);
-  read_entries(from / kModelFile, weight_entries(engine.model()), engine.memory());
-  std::vector<io::SafetensorsEntry> states = state_entries(engine);
-  const auto saved = io::SafetensorsFile::open(from / kOptimizerFile);
-  std::erase_if(states, [&](const auto& entry) { return is_master(entry) && saved.find(entry.name) == nullptr; });
-  check_same_method(from / kOptimizerFile, states);
-  read_entries(from / kOptimizerFile, states, engine.memory());
-  settle_masters(from / kOptimizerFile, engine);
-  return state_of(read_run_file(from));
+  return load_checkpoint(from, engine, *dist::make_single_world());
 }
 
 RunConfig read_run_config(const fs::path& from) {

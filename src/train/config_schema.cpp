@@ -39,6 +39,8 @@ constexpr auto schedule_key = at<&RunConfig::schedule, Member>;
 template <auto Member>
 constexpr auto train_key = at<&RunConfig::train, Member>;
 template <auto Member>
+constexpr auto distributed_key = at<&RunConfig::distributed, Member>;
+template <auto Member>
 constexpr auto output_key = at<&RunConfig::output, Member>;
 
 // Above what any machine trains, and below what would overflow a product of two of them.
@@ -290,6 +292,19 @@ Keys train_keys() {
   };
 }
 
+Keys distributed_keys() {
+  return {
+      {"distributed.zero_stage", distributed_key<&DistributedConfig::zero_stage>,
+       "0: every rank keeps the whole optimizer state; 1 (ZeRO-1): each keeps an equal part of it, by rows of the "
+       "matrices",
+       between(0, 1)},
+      {"distributed.overlap", distributed_key<&DistributedConfig::overlap>,
+       "gradients of late layers are summed over ranks while backward is at the early ones"},
+      {"distributed.bucket_mb", distributed_key<&DistributedConfig::bucket_mb>,
+       "10^6 bytes of gradients that set out together", between(1, 100000)},
+  };
+}
+
 Keys output_keys() {
   return {
       {"output.path", output_key<&OutputConfig::path>, "run folder: metrics, checkpoints, this configuration"},
@@ -325,6 +340,8 @@ const Group kGroups[] = {
     {{"optimizer", "How weights follow gradients."}, optimizer_keys},
     {{"schedule", "How the learning rate moves during the run."}, schedule_keys},
     {{"train", "How long, how much at once, and where."}, train_keys},
+    {{"distributed", "How the processes of `mpirun` share a run (docs/distributed.md); one alone takes no notice."},
+     distributed_keys},
     {{"output", "What is written."}, output_keys},
 };
 

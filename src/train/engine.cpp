@@ -41,7 +41,7 @@ MemoryPlan Engine::plan(const EngineOptions& options) {
       body.micro_step(exec, 1.0f);
       body.measure(exec);
       body.update(exec, 1, 0.0);
-      if (body.owned->shared()) WholeState(exec, *body.optimizer);
+      WholeState(exec, *body.optimizer);
       if (options.build.probes) body.diagnose(exec);
     }
     body.evaluate(exec);

@@ -9,8 +9,8 @@
 namespace llmz::train {
 
 /// Sums the gradients of a step over ranks, as backward leaves them: low-rank ones stay low-rank on the wire, since all
-/// ranks project through the same P. They set out in buckets, in the order in which backward finishes them; what is small
-/// goes with the last.
+/// ranks project through the same P. They set out in buckets, in the order in which backward finishes them; what is
+/// small goes with the last.
 class GradientExchange {
  public:
   struct Options {

@@ -31,6 +31,10 @@ void MetricsLog::write(const StepMetrics& m) {
                 {"tokens_per_second", m.tokens_per_second},
                 {"matmul_fraction", m.matmul_fraction},
                 {"resident_bytes", m.resident_bytes}};
+  if (m.ranks > 1) {
+    entry["sent_bytes"] = m.sent_bytes;
+    entry["seconds_waited"] = m.seconds_waited;
+  }
   lines_.append(entry.dump());
 }
 

@@ -69,6 +69,13 @@ Tensor WholeState::own_rows(const optim::Optimizer::State& state) const {
   return padded_room(state).slice(0, count * exec_.ranks->rank(), count);
 }
 
+Tensor WholeState::shape(const optim::Optimizer::State& state) {
+  if (!is_split_state(state)) return state.tensor;
+  Shape shape = state.tensor.shape;
+  shape[0] = state.parameter->shard.whole;
+  return Tensor(nullptr, state.tensor.dtype, shape, {DeviceType::meta, 0});
+}
+
 Tensor WholeState::room(const optim::Optimizer::State& state) {
   if (!is_split_state(state)) return state.tensor;
   gathered_ = nullptr;
@@ -87,7 +94,8 @@ Tensor WholeState::gather(const optim::Optimizer::State& state) {
 }
 
 void WholeState::scatter(const optim::Optimizer::State& state) {
-  if (!is_split_state(state)) return exec_.ranks != nullptr ? exec_.ranks->broadcast(state.tensor, 0) : void();
+  if (exec_.ranks == nullptr) return;
+  if (!is_split_state(state)) return exec_.ranks->broadcast(state.tensor, 0);
   exec_.ranks->broadcast(padded_room(state), 0);
   copy_bytes(exec_.memory, state.tensor, own_rows(state));
 }

@@ -11,9 +11,9 @@
 
 namespace llmz::train {
 
-/// The parameters as the optimizer of one rank sees them. With ZeRO-1 a matrix is its rows [rank·c, (rank + 1)·c) of N·c,
-/// the rows of the whole padded with zeros; vectors (gains and biases, less than a thousandth of a model) stay whole on
-/// every rank. Without it all parameters are themselves.
+/// The parameters as the optimizer of one rank sees them. With ZeRO-1 a matrix is its rows [rank·c, (rank + 1)·c) of
+/// N·c, the rows of the whole padded with zeros; vectors (gains and biases, less than a thousandth of a model) stay
+/// whole on every rank. Without it all parameters are themselves.
 class OwnedRows {
  public:
   OwnedRows(const std::vector<Parameter*>& parameters, bool shared, RankPlace place);
@@ -42,6 +42,8 @@ class WholeState {
 
   /// Collective: the state's rows of all ranks; all rows of the parameter, until the next call.
   Tensor gather(const optim::Optimizer::State& state);
+  /// The shape and type that `gather` gives, without data.
+  static Tensor shape(const optim::Optimizer::State& state);
   /// Room for a whole state; then, collective: from rank 0's room into every rank's own rows.
   Tensor room(const optim::Optimizer::State& state);
   void scatter(const optim::Optimizer::State& state);

@@ -8,9 +8,6 @@
 
 #include "llmz/core/system.h"
 #include "llmz/data/loader.h"
-#include "llmz/data/manifest.h"
-#include "llmz/data/tokenizer.h"
-#include "llmz/io/checkpoint.h"
 #include "llmz/ops/threads.h"
 #include "llmz/train/checkpoint.h"
 #include "llmz/train/config_io.h"
@@ -22,6 +19,7 @@
 #include "llmz/train/resume.h"
 #include "llmz/train/run_folder.h"
 #include "llmz/train/signals.h"
+#include "src/train/run_data.h"
 
 namespace llmz::train {
 namespace {
@@ -30,128 +28,94 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// The shards of one split: the listed ones, or those of data.path.
-data::Dataset open_split(const DataConfig& config, const std::vector<std::string>& listed, const char* key,
-                         const char* split) {
-  const bool from_path = listed.empty() && !config.path.empty();
-  try {
-    return data::Dataset::open(from_path ? std::vector<std::string>{config.path} : listed, split);
-  } catch (const Error& e) {
-    fail("{}: {}", from_path ? "data.path" : key, e.what());
-  }
-}
-
-/// A dataset may have been prepared without a share for validation.
-bool has_validation(const DataConfig& config) {
-  if (!config.validation.empty()) return true;
-  if (config.path.empty()) return false;
-  const bool prepared = std::filesystem::exists(std::filesystem::path(config.path) / data::kManifestName);
-  return !prepared || data::read_manifest(config.path).validation.tokens > 0;
-}
-
-/// The shards of a run, their order, and the tokenizer that made them, checked against the model before anything is
-/// allocated or written.
-struct RunData {
-  data::Dataset train;
-  data::Loader loader;
-  std::optional<data::Dataset> validation;
-  std::unique_ptr<data::Tokenizer> tokenizer;
-
-  explicit RunData(const RunConfig& config)
-      : train(open_split(config.data, config.data.train, "data.train", "train")),
-        loader(train, {.seed = config.train.seed,
-                       .sequence_length = config.train.sequence,
-                       .micro_batch = config.train.micro_batch,
-                       .global_batch = config.train.global_batch}) {
-    if (has_validation(config.data)) {
-      validation = open_split(config.data, config.data.validation, "data.validation", "val");
-    }
-    data::check_vocabulary(train, config.model.vocab_size);
-    if (validation) data::check_vocabulary(*validation, config.model.vocab_size);
-    if (validation) check_same_tokenizer(train, *validation);
-    load_tokenizer(config.data, config.model.vocab_size);
-  }
-
- private:
-  static void check_same_tokenizer(const data::Dataset& a, const data::Dataset& b) {
-    const bool known = a.tokenizer_hash() != 0 && b.tokenizer_hash() != 0;
-    check(!known || a.tokenizer_hash() == b.tokenizer_hash(),
-          "data.train and data.validation were made with different tokenizers: prepare both with the same one");
-  }
-
-  void load_tokenizer(const DataConfig& config, int64_t model_vocab_size) {
-    namespace fs = std::filesystem;
-    std::string where = config.tokenizer;
-    if (where.empty() && fs::exists(fs::path(config.path) / "llmz_tokenizer.json")) where = config.path;
-    if (where.empty()) return;
-    tokenizer = data::load_tokenizer(where);
-    check(train.tokenizer_hash() == 0 || train.tokenizer_hash() == tokenizer->hash(),
-          "the tokenizer {} is not the one that made the shards of {}: set data.tokenizer to the right one, or prepare "
-          "the data again",
-          where, config.path.empty() ? "data.train" : config.path);
-    check(tokenizer->vocab_size() <= model_vocab_size,
-          "the tokenizer {} has {} tokens and the model only {}: raise model.vocab_size", where,
-          tokenizer->vocab_size(), model_vocab_size);
-  }
-};
-
 class Trainer {
  public:
-  Trainer(const RunConfig& config, RunData& data, RunFolder& folder, bool resume, double matmul_peak)
-      : config_(config), folder_(folder), data_(data), loader_(data.loader), engine_(engine_options(config)) {
-    const auto newest = resume ? folder_.newest_checkpoint() : std::nullopt;
-    if (newest) {
-      changes_ = changes_since(read_run_config(*newest), config_);
-      state_ = load_checkpoint(*newest, engine_);
-      check(state_.data_tokens == data.train.tokens(),
-            "the training data changed since {} was saved: {} tokens then, {} now; --resume would not see the same "
-            "batches. Bring the old shards back, or start a new run in another output.path",
-            newest->string(), state_.data_tokens, data.train.tokens());
-      if (state_.best_step > 0) folder_.mark_best(state_.best_step);
-    } else {
+  /// `folder` is rank 0's; null on the others.
+  Trainer(const RunConfig& config, const EngineOptions& options, RunData& data, RunFolder* folder, bool resume,
+          double matmul_peak, dist::World& world)
+      : config_(config),
+        folder_(folder),
+        data_(data),
+        loader_(data.loader),
+        world_(world),
+        engine_(options, [&](Memory& memory) { return world.make_communicator(memory); }),
+        matmul_peak_(matmul_peak) {
+    const std::string newest = resume ? newest_checkpoint() : "";
+    resumed_ = !newest.empty();
+    if (!resumed_) {
       engine_.initialise(config.train.seed);
       state_.data_tokens = data.train.tokens();
+      return;
     }
-    resumed_ = newest.has_value();
-    matmul_peak_ = matmul_peak;
+    state_ = load_checkpoint(newest, engine_, world);
+    check(state_.data_tokens == data.train.tokens(),
+          "the training data changed since {} was saved: {} tokens then, {} now; --resume would not see the same "
+          "batches. Bring the old shards back, or start a new run in another output.path",
+          newest, state_.data_tokens, data.train.tokens());
+    if (folder_ != nullptr && state_.best_step > 0) folder_->mark_best(state_.best_step);
   }
 
   TrainResult run() {
-    announce();
     const int64_t steps = config_.train.steps, first = state_.step;
-    MetricsLog log(folder_.metrics_file(), first);
-    const bool has_spectra = !engine_.model().spectra().empty();
-    DiagnosticsLog diagnostics(folder_.path(), first);
-    Progress progress(steps, first, config_.output.log_every);
-    data::Prefetcher batches(loader_, first, 0, 1);
+    if (folder_ != nullptr) {
+      announce();
+      records_.emplace(*folder_, first, steps, config_.output.log_every);
+    }
+    data::Prefetcher batches(loader_, first, world_.rank(), world_.size());
     const StopSignals stop;
     TrainResult result;
 
     while (state_.step < steps && result.signal == 0) {
       const StepMetrics metrics = step(batches);
       result.loss = metrics.loss;
-      log.write(metrics);
-      progress.step(metrics);
-      if (has_spectra && engine_.refreshed())
-        diagnostics.write_spectra(state_.step, engine_.model().spectra(), engine_.memory());
-      // Over the step's last micro-batch, after its update: nothing of the run depends on it.
-      if (due(config_.train.diagnostics)) diagnostics.write_errors(state_.step, engine_.diagnose(inputs_, targets_));
-      // Asked once a step: a signal that comes later finds the next step, and nothing ends unsaved.
+      if (records_) record(metrics);
+      // Asked once a step: a signal that comes later finds the next step, and nothing ends unsaved. One rank's stops
+      // all.
       const bool finished = state_.step == steps;
-      if (!finished) result.signal = stop.received();
+      if (!finished) result.signal = static_cast<int>(world_.max(stop.received()));
       bool best = false;
-      if (due(config_.train.eval_every) || finished) best = validate(log, progress) && config_.output.save_best;
-      if (due(config_.output.save_every) || finished || best || result.signal != 0) {
-        diagnostics.sync();
-        save(log, progress, best);
-      }
+      if (due(config_.train.eval_every) || finished) best = validate() && config_.output.save_best;
+      if (due(config_.output.save_every) || finished || best || result.signal != 0) save(best);
     }
+    world_.barrier();  // nobody ends before rank 0 has saved: launchers end the others when one ends
     result.step = state_.step;
     result.validation_loss = state_.last_validation;
     return result;
   }
 
  private:
+  /// What rank 0 writes and shows while it runs.
+  struct Records {
+    MetricsLog log;
+    DiagnosticsLog diagnostics;
+    Progress progress;
+
+    Records(const RunFolder& folder, int64_t first, int64_t steps, int64_t every)
+        : log(folder.metrics_file(), first), diagnostics(folder.path(), first), progress(steps, first, every) {}
+  };
+
+  /// The path of what a run goes on from; empty: it starts.
+  std::string newest_checkpoint() {
+    std::string path;
+    world_.together([&] {
+      if (folder_ == nullptr) return;
+      const auto newest = folder_->newest_checkpoint();
+      if (!newest) return;
+      changes_ = changes_since(read_run_config(*newest), config_);
+      path = newest->string();
+    });
+    return world_.broadcast(path);
+  }
+
+  void record(const StepMetrics& metrics) {
+    records_->log.write(metrics);
+    records_->progress.step(metrics);
+    DiagnosticsLog& diagnostics = records_->diagnostics;
+    if (engine_.refreshed()) diagnostics.write_spectra(state_.step, engine_.model().spectra(), engine_.memory());
+    // Over the step's last micro-batch, after its update: nothing of the run depends on it.
+    if (due(config_.train.diagnostics)) diagnostics.write_errors(state_.step, engine_.diagnose(inputs_, targets_));
+  }
+
   bool due(int64_t every) const { return every > 0 && state_.step % every == 0; }
 
   void announce() {
@@ -170,13 +134,18 @@ class Trainer {
 
   std::string where_it_runs() const {
     const Device device = engine_.options().device;
-    if (device.type == DeviceType::cpu) return fmt::format("{} threads", ops::threads());
-    return fmt::format("{} ({})", device_name(device), cuda_info().devices.at(static_cast<size_t>(device.index)).name);
+    const std::string ranks =
+        world_.size() == 1 ? "" : fmt::format("{} ranks through {}, ", world_.size(), engine_.ranks().name());
+    if (device.type == DeviceType::cpu) return fmt::format("{}{} threads", ranks, ops::threads());
+    return fmt::format("{}{} ({})", ranks, device_name(device),
+                       cuda_info().devices.at(static_cast<size_t>(device.index)).name);
   }
 
   StepMetrics step(data::Prefetcher& batches) {
     const auto start = Clock::now();
-    const int micro_steps = loader_.micro_steps(1);
+    const int micro_steps = loader_.micro_steps(world_.size());
+    const double sent_before = engine_.ranks().traffic().sent(world_.size());
+    const double waited_before = engine_.ranks().seconds_waited();
     const int64_t tokens = config_.train.global_batch * config_.train.sequence;
     const auto micro_tokens = static_cast<size_t>(config_.train.micro_batch * config_.train.sequence);
     inputs_.resize(micro_tokens);
@@ -186,7 +155,7 @@ class Trainer {
     engine_.begin_step(state_.step + 1);
     for (int i = 0; i < micro_steps; ++i) {
       batches.next(inputs_, targets_);
-      engine_.micro_step(inputs_, targets_, 1.0f / static_cast<float>(tokens));
+      engine_.micro_step(inputs_, targets_, 1.0f / static_cast<float>(tokens), i + 1 == micro_steps);
     }
     StepMetrics metrics;
     metrics.lr = config_.optimizer.lr * optim::schedule_factor(config_.schedule, state_.step, config_.train.steps);
@@ -201,38 +170,47 @@ class Trainer {
     metrics.tokens_per_second = static_cast<double>(tokens) / metrics.seconds;
     metrics.matmul_fraction = engine_.exec().flops / metrics.seconds / matmul_peak_;
     metrics.resident_bytes = static_cast<size_t>(process_memory().resident);
+    metrics.ranks = world_.size();
+    metrics.sent_bytes = engine_.ranks().traffic().sent(world_.size()) - sent_before;
+    metrics.seconds_waited = engine_.ranks().seconds_waited() - waited_before;
     return metrics;
   }
 
   /// Whether the validation loss is the best so far.
-  bool validate(MetricsLog& log, Progress& progress) {
+  bool validate() {
     if (!data_.validation) return false;
-    const Evaluation e = evaluate(engine_, *data_.validation, 0, config_.train.eval_batches);
+    const Evaluation e = evaluate(engine_, *data_.validation, 0, config_.train.eval_batches, &world_);
     state_.last_validation = e.loss;
-    log.write_validation(state_.step, e.loss);
-    progress.note(fmt::format("step {}: validation loss {:.4f}, perplexity {:.2f} ({} tokens)", state_.step, e.loss,
-                              e.perplexity, e.tokens));
+    if (records_) {
+      records_->log.write_validation(state_.step, e.loss);
+      records_->progress.note(fmt::format("step {}: validation loss {:.4f}, perplexity {:.2f} ({} tokens)", state_.step,
+                                          e.loss, e.perplexity, e.tokens));
+    }
     if (!(e.loss < state_.best_validation)) return false;  // not for a NaN either
     state_.best_validation = e.loss;
     return true;
   }
 
-  void save(MetricsLog& log, Progress& progress, bool best) {
+  void save(bool best) {
     if (best) state_.best_step = state_.step;
-    const auto to = folder_.checkpoint(state_.step);
-    log.sync();  // a checkpoint never knows of steps that the log has lost
+    if (folder_ == nullptr) return save_checkpoint("", engine_, config_, nullptr, state_);
+    const auto to = folder_->checkpoint(state_.step);
+    records_->log.sync();  // a checkpoint never knows of steps that the logs have lost
+    records_->diagnostics.sync();
     save_checkpoint(to, engine_, config_, data_.tokenizer.get(), state_);
-    folder_.mark_last(state_.step);
-    if (best) folder_.mark_best(state_.step);
-    folder_.prune(config_.output.keep_every);
-    progress.note(fmt::format("step {}: saved {}", state_.step, to.string()));
+    folder_->mark_last(state_.step);
+    if (best) folder_->mark_best(state_.step);
+    folder_->prune(config_.output.keep_every);
+    records_->progress.note(fmt::format("step {}: saved {}", state_.step, to.string()));
   }
 
   const RunConfig config_;
-  RunFolder& folder_;
+  RunFolder* const folder_;
   const RunData& data_;
   const data::Loader& loader_;
+  dist::World& world_;
   Engine engine_;
+  std::optional<Records> records_;  ///< of rank 0
   TrainState state_;
   bool resumed_ = false;
   double matmul_peak_ = 0;
@@ -240,15 +218,16 @@ class Trainer {
   std::vector<int32_t> inputs_, targets_;
 };
 
-void check_memory(const EngineOptions& options) {
+/// `ranks` of a host share its memory.
+void check_memory(const EngineOptions& options, int ranks) {
   if (options.device.type != DeviceType::cpu) return;  // a GPU says itself what it lacks
-  const MemoryPlan plan = Engine::plan(options);
+  const int64_t needed = static_cast<int64_t>(Engine::plan(options).arena_bytes) * ranks;
   const MemoryInfo memory = memory_info();
-  check(static_cast<int64_t>(plan.arena_bytes) <= memory.available || memory.available == 0,
+  check(needed <= memory.available || memory.available == 0,
         "this run needs {:.2f} GB and {:.2f} GB are free: lower train.micro_batch, set \"preset\" to \"lean\", or "
         "choose a "
         "smaller model (`llmz plan --compare` tells what each method takes)",
-        static_cast<double>(plan.arena_bytes) * 1e-9, static_cast<double>(memory.available) * 1e-9);
+        static_cast<double>(needed) * 1e-9, static_cast<double>(memory.available) * 1e-9);
 }
 
 }  // namespace
@@ -269,7 +248,10 @@ Placement place(const std::string& device_name, const std::string& compute, cons
 }
 
 EngineOptions engine_options(const RunConfig& config) {
-  const Device device = device_from_name(config.train.device);
+  return engine_options(config, device_from_name(config.train.device), {});
+}
+
+EngineOptions engine_options(const RunConfig& config, Device device, RankPlace place) {
   return {.model = config.model,
           .build = {.activations = config.activations,
                     .weight_gradient = config.weight_gradient,
@@ -285,31 +267,81 @@ EngineOptions engine_options(const RunConfig& config) {
           .sequence = config.train.sequence,
           .training = true,
           .device = device,
-          .tf32 = config.precision.compute == "tf32"};
+          .tf32 = config.precision.compute == "tf32",
+          .distributed = config.distributed,
+          .place = place};
 }
 
-int use_threads(int64_t threads) {
+int use_threads(int64_t threads, int all) {
   if (threads > 0) {
     ops::set_threads(static_cast<int>(threads));
   } else if (std::getenv("OMP_NUM_THREADS") == nullptr) {
-    ops::set_threads(cpu_info().threads());
+    ops::set_threads(all > 0 ? all : cpu_info().threads());
   }
   return ops::threads();
 }
 
-TrainResult run_training(const TrainRequest& request) {
-  validate_for_training(request.config);
+TrainResult run_training(const TrainRequest& request) { return run_training(request, *dist::make_single_world()); }
+
+namespace {
+
+/// That all ranks read the same: a file may be another on another host.
+void check_same(dist::World& world, const std::string& what, const std::string& mine) {
+  const std::vector<std::string> all = world.all_gather(mine);
+  for (size_t rank = 1; rank < all.size(); ++rank) {
+    if (all[rank] == all[0]) continue;
+    throw dist::SharedError(
+        fmt::format("{} of rank {} ({}) is not that of rank 0 ({}): copy it there, or name one that "
+                    "all hosts see",
+                    what, rank, world.hosts()[rank], world.hosts()[0]));
+  }
+}
+
+TrainResult train_together(const TrainRequest& request, dist::World& world) {
+  const RunConfig& config = request.config;
   // All that can be wrong with the data or the machine is found before the folder is touched.
-  RunData data(request.config);
-  use_threads(request.config.train.threads);
-  check_memory(engine_options(request.config));
-  RunFolder folder(request.config.output.path, request.resume, request.overwrite);
+  std::optional<RunData> data;
+  EngineOptions options;
+  world.together([&] {
+    validate_for_training(config);
+    data.emplace(config);
+    data->loader.micro_steps(world.size());
+  });
+  check_same(world, "the configuration", to_json(config, /*complete=*/true));
+  check_same(world, "the training data", fmt::format("{} {}", data->train.tokens(), data->train.tokenizer_hash()));
+  options = engine_options(config, dist::assign_device(world, config.train.device), {world.rank(), world.size()});
+  use_threads(config.train.threads, dist::fair_threads(world));
+  std::optional<RunFolder> folder;
+  world.together([&] {
+    check_memory(options, world.local_size());
+    if (world.leads()) folder.emplace(config.output.path, request.resume, request.overwrite);
+  });
   // Before the engine takes its memory, of which a GPU may have little more.
-  const EngineOptions options = engine_options(request.config);
   const double peak = measure_matmul_peak(options.device, options.build.precision.activation, options.tf32);
-  Trainer trainer(request.config, data, folder, request.resume, peak);
-  folder.write_config(to_json(request.config));
-  return trainer.run();
+  Trainer trainer(config, options, *data, folder ? &*folder : nullptr, request.resume, peak, world);
+  if (folder) folder->write_config(to_json(config));
+  try {
+    return trainer.run();
+  } catch (const dist::SharedError&) {
+    throw;
+  } catch (const std::exception& e) {
+    // Here, while what the other ranks may be writing to is still there.
+    if (world.size() > 1) world.give_up(e.what());
+    throw;
+  }
+}
+
+}  // namespace
+
+TrainResult run_training(const TrainRequest& request, dist::World& world) {
+  try {
+    return train_together(request, world);
+  } catch (const dist::SharedError&) {
+    throw;
+  } catch (const std::exception& e) {
+    if (world.size() > 1) world.give_up(e.what());
+    throw;
+  }
 }
 
 }  // namespace llmz::train

@@ -33,14 +33,14 @@ struct Reduction {
   bool by_rows = false;
 };
 
-/// The collectives of a run over its ranks, on contiguous tensors of one Memory, in place. All ranks make the same calls
-/// in the same order with tensors of the same shapes and types. On a GPU a call returns at once and what follows on the
-/// stream comes after it; on the CPU it returns when the data is there, except `start`, which goes on beside other work
-/// until `finish`. Sums are the same bits on every rank.
+/// The collectives of a run over its ranks, on contiguous tensors of one Memory, in place. All ranks make the same
+/// calls in the same order with tensors of the same shapes and types. On a GPU a call returns at once and what follows
+/// on the stream comes after it; on the CPU it returns when the data is there, except `start`, which goes on beside
+/// other work until `finish`. Sums are the same bits on every rank.
 ///
-/// Callers: the engine (gradients, weights, losses), codecs and optimizers (statistics that no rank has alone, by way of
-/// Exec). Implementations: DryCommunicator here; MPI and NCCL in `dist`. Floating-point types; all_gather and broadcast
-/// take any.
+/// Callers: the engine (gradients, weights, losses), codecs and optimizers (statistics that no rank has alone, by way
+/// of Exec). Implementations: DryCommunicator here; MPI and NCCL in `dist`. Floating-point types; all_gather and
+/// broadcast take any.
 class Communicator {
  public:
   virtual ~Communicator() = default;

@@ -46,7 +46,7 @@ struct Parameter {
   ParamGroup group = ParamGroup::blocks;
   ParamKind kind = ParamKind::matrix;
   float init_mean = 0, init_std = 0;  ///< initial values are N(init_mean, init_std²)
-  int64_t padded_rows = 0;  ///< that weight and gradient have room for; what follows the last row is zero
+  int64_t padded_rows = 0;            ///< that weight and gradient have room for; what follows the last row is zero
   std::vector<ParameterPart> parts;
   RowShard shard;  ///< what of the whole weight, gradient or factor and row term are here
 

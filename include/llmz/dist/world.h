@@ -20,8 +20,8 @@ class SharedError : public Error {
 };
 
 /// The processes of a run, and small messages between them that do not go through a device: who there is, whether all
-/// agree, that one gives up. What trains calls it before and between steps; tensors go through a Communicator. All ranks
-/// make the same calls in the same order. Implementations: one process alone, MPI, TCP.
+/// agree, that one gives up. What trains calls it before and between steps; tensors go through a Communicator. All
+/// ranks make the same calls in the same order. Implementations: one process alone, MPI, TCP.
 class World {
  public:
   virtual ~World() = default;
@@ -30,7 +30,7 @@ class World {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
-  bool leads() const { return rank_ == 0; }  ///< whether this rank writes files and speaks to people
+  bool leads() const { return rank_ == 0; }   ///< whether this rank writes files and speaks to people
   virtual std::string_view name() const = 0;  ///< "single", "MPI", "TCP"
 
   /// Every rank's text, by rank.
@@ -45,12 +45,12 @@ class World {
   /// Ends all ranks within seconds, this one at once, with exit code 1. Says nothing.
   [[noreturn]] virtual void abort() = 0;
 
-  /// What a rank does that cannot go on while others may be waiting for it: says why, in one line with its name, and ends
-  /// all ranks. Of ranks that fail at once the first speaks for all.
+  /// What a rank does that cannot go on while others may be waiting for it: says why, in one line with its name, and
+  /// ends all ranks. Of ranks that fail at once the first speaks for all.
   [[noreturn]] void give_up(const std::string& message);
 
-  /// Runs `part` on every rank. Where it throws Error on one or more of them, all throw a SharedError with the message of
-  /// the first, which names the rank and its host unless all ranks say the same.
+  /// Runs `part` on every rank. Where it throws Error on one or more of them, all throw a SharedError with the message
+  /// of the first, which names the rank and its host unless all ranks say the same.
   void together(const std::function<void()>& part);
 
   /// One host as the ranks on it see it.
@@ -64,8 +64,9 @@ class World {
   /// "rank 2 of 4 (host)", to begin a message with.
   std::string who() const;
 
-  /// Tensors of `memory` on the CPU, on a GPU without NCCL (an Error), or through NCCL. With one rank a DryCommunicator,
-  /// unless it stands on a GPU and was started as one of many might be (mpirun -np 1): then through NCCL too.
+  /// Tensors of `memory` on the CPU, on a GPU without NCCL (an Error), or through NCCL. With one rank a
+  /// DryCommunicator, unless it stands on a GPU and was started as one of many might be (mpirun -np 1): then through
+  /// NCCL too.
   std::unique_ptr<Communicator> make_communicator(Memory& memory);
 
  protected:
@@ -93,10 +94,10 @@ std::unique_ptr<World> make_world(const WorldOptions& options = {});
 /// One process alone.
 std::unique_ptr<World> make_single_world();
 
-/// The device of this rank as train.device asks (auto | cpu | cuda | cuda:k), for all ranks of a host different ones: the
-/// GPU whose number is the rank's place on its host, or the only one it sees where each sees another. Throws SharedError
-/// on all ranks, before anything is allocated: a rank without a GPU beside others with one, more ranks than GPUs, two
-/// ranks on one GPU.
+/// The device of this rank as train.device asks (auto | cpu | cuda | cuda:k), for all ranks of a host different ones:
+/// the GPU whose number is the rank's place on its host, or the only one it sees where each sees another. Throws
+/// SharedError on all ranks, before anything is allocated: a rank without a GPU beside others with one, more ranks than
+/// GPUs, two ranks on one GPU.
 Device assign_device(World& world, const std::string& asked);
 
 /// CPU threads for this rank where nobody says a number: the processors it may use, shared with the ranks of its host

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -24,7 +25,12 @@ struct SafetensorsEntry {
   Tensor tensor;                        ///< in CPU memory with any strides, or contiguous on a GPU
   bool transpose = false;               ///< a matrix [m,n] is stored as [n,m]
   std::optional<DType> stored_as = {};  ///< another floating-point type on disk, rounded to nearest
+  /// Where `tensor` has no data yet: called once, right before it is written, for a tensor of the same shape and type.
+  std::function<Tensor()> fetch = {};
 };
+
+/// The entries in the order in which `write_safetensors` writes and fetches them.
+std::vector<const SafetensorsEntry*> in_file_order(std::span<const SafetensorsEntry> entries);
 
 /// Writes a file whole or not at all, with memory for one piece of a few MiB. The data begins at a multiple of 64
 /// bytes and wider types come first, so that every tensor is aligned; the order of entries of one width is kept.

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "llmz/data/tokenizer.h"
+#include "llmz/dist/world.h"
 #include "llmz/train/config.h"
 #include "llmz/train/engine.h"
 
@@ -24,11 +25,14 @@ struct TrainState {
 
 /// Writes the checkpoint folder `to` (docs/checkpoints.md): weights under Hugging Face's names, optimizer state, both
 /// configurations, tokenizer (may be null), state. It appears whole or not at all; Error when it cannot be written.
+/// Collective: rank 0 writes, and what the file holds does not depend on the number of ranks.
 void save_checkpoint(const std::filesystem::path& to, Engine& engine, const RunConfig& config,
                      const data::Tokenizer* tokenizer, const TrainState& state);
 
 /// Reads weights and optimizer state of the checkpoint at `from` into `engine`. Throws Error when the folder is not a
-/// finished checkpoint or of another shape. Checksums are whoever found the checkpoint's to verify.
+/// finished checkpoint or of another shape. Checksums are whoever found the checkpoint's to verify. Collective: rank 0
+/// reads and the others get it from there, however many ranks wrote it.
+TrainState load_checkpoint(const std::filesystem::path& from, Engine& engine, dist::World& world);
 TrainState load_checkpoint(const std::filesystem::path& from, Engine& engine);
 
 /// The configuration that the checkpoint at `from` was trained with.

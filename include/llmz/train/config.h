@@ -7,6 +7,7 @@
 #include "llmz/model/config.h"
 #include "llmz/nn/config.h"
 #include "llmz/optim/config.h"
+#include "llmz/train/ranks.h"
 
 namespace llmz::train {
 
@@ -60,6 +61,7 @@ struct RunConfig {
   optim::OptimizerConfig optimizer;
   optim::ScheduleConfig schedule;
   TrainConfig train;
+  DistributedConfig distributed;
   OutputConfig output;
 };
 

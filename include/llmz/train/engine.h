@@ -32,8 +32,8 @@ using MakeCommunicator = std::function<std::unique_ptr<Communicator>(Memory&)>;
 
 /// What one rank sends and receives, in bytes of the tensors that take part.
 struct StepTraffic {
-  Traffic step;     ///< of every optimizer step, however many micro-steps it has
-  Traffic refresh;  ///< of a step in which every refresh falls due, beside that
+  Traffic step;                         ///< of every optimizer step, however many micro-steps it has
+  Traffic refresh;                      ///< of a step in which every refresh falls due, beside that
   double dense_linear = 0, linear = 0;  ///< of `step`: gradients of the blocks' matrices, if dense and as they are
 };
 
@@ -45,8 +45,8 @@ struct CodeError {
 };
 
 /// A model, its optimizer and their memory on one device: one rank of a run. With several ranks `micro_step`, `update`,
-/// `loss_sum`, `initialise` and `WholeState` are collective. Every buffer is planned before the first step: the same code
-/// that runs a step is run once on nothing to learn what it needs.
+/// `loss_sum`, `initialise` and `WholeState` are collective. Every buffer is planned before the first step: the same
+/// code that runs a step is run once on nothing to learn what it needs.
 class Engine {
  public:
   /// What `Engine(options)` would allocate; allocates nothing.
@@ -67,7 +67,7 @@ class Engine {
   optim::Optimizer& optimizer();
   Exec& exec() { return *exec_; }
   Memory& memory() { return *memory_; }
-  Communicator& ranks() { return *ranks_; }
+  Communicator& ranks() const { return *ranks_; }
 
   void initialise(uint64_t seed);
   /// Weights become rank 0's, on every rank.
@@ -80,8 +80,8 @@ class Engine {
   bool refreshed() const { return refreshed_; }
 
   /// Forward and backward of one micro-batch; tokens, targets [micro_batch·sequence]. Gradients of grad_scale·Σ loss
-  /// are added up. Does not wait for a GPU. `last`: of this step; the gradients are then summed over ranks, those of late
-  /// layers while early ones are still at work.
+  /// are added up. Does not wait for a GPU. `last`: of this step; the gradients are then summed over ranks, those of
+  /// late layers while early ones are still at work.
   void micro_step(std::span<const int32_t> tokens, std::span<const int32_t> targets, float grad_scale,
                   bool last = true);
   /// Σ loss over the targets of all micro-steps of all ranks since `begin_step`, in nats.

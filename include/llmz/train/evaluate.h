@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "llmz/data/dataset.h"
+#include "llmz/dist/world.h"
 #include "llmz/train/engine.h"
 
 namespace llmz::train {
@@ -19,7 +20,9 @@ struct Evaluation {
 
 /// Token-weighted loss of `engine`'s model over `dataset`. Windows advance by `stride` tokens (0 = the engine's
 /// sequence: side by side); overlapping ones score their new tokens only, with more context each. `max_batches` > 0
-/// scores that many micro-batches, evenly spread over the data; 0 scores every token once.
-Evaluation evaluate(Engine& engine, const data::Dataset& dataset, int64_t stride, int64_t max_batches);
+/// scores that many micro-batches, evenly spread over the data; 0 scores every token once. Collective where a `world`
+/// is given: each rank scores a part of the micro-batches, and all get the result.
+Evaluation evaluate(Engine& engine, const data::Dataset& dataset, int64_t stride, int64_t max_batches,
+                    dist::World* world = nullptr);
 
 }  // namespace llmz::train

@@ -20,6 +20,10 @@ struct StepMetrics {
   double tokens_per_second = 0;
   double matmul_fraction = 0;  ///< of the machine's measured matmul speed
   size_t resident_bytes = 0;
+  // Of several ranks; of this one:
+  int ranks = 1;
+  double sent_bytes = 0;      ///< in this step, as Traffic::sent counts
+  double seconds_waited = 0;  ///< for other ranks, of `seconds`; on a GPU not known and 0
 };
 
 /// `metrics.jsonl` of a run folder: one JSON object a line, `loss` lines for steps and `validation_loss` lines for

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "llmz/dist/world.h"
 #include "llmz/train/config.h"
 #include "llmz/train/engine.h"
 
@@ -25,6 +26,9 @@ struct TrainResult {
 /// (docs/checkpoints.md has the folder). Stops after the current step on SIGINT, SIGTERM or SIGUSR1 and saves.
 /// Throws Error for whatever the user can mend; what was saved before stays.
 TrainResult run_training(const TrainRequest& request);
+/// Collective: one run of all ranks of `world`. Rank 0 alone touches output.path and speaks. Throws dist::SharedError
+/// on every rank for what all can know; where one rank fails alone, it says so and ends the others.
+TrainResult run_training(const TrainRequest& request, dist::World& world);
 
 /// Element types of a run on `device`.
 nn::Precision precision_of(const PrecisionConfig& config, Device device);
@@ -40,9 +44,11 @@ Placement place(const std::string& device, const std::string& compute, const std
 
 /// The part of a configuration that decides memory and arithmetic.
 EngineOptions engine_options(const RunConfig& config);
+/// Likewise, of one rank, on a device that was chosen for it.
+EngineOptions engine_options(const RunConfig& config, Device device, RankPlace place);
 
-/// Sets the number of CPU threads to config.train.threads, or to all that this process may use when that is 0 and
-/// OMP_NUM_THREADS does not say otherwise. Returns the number.
-int use_threads(int64_t threads);
+/// Sets the number of CPU threads to config.train.threads, or to `all` when that is 0 and OMP_NUM_THREADS does not say
+/// otherwise; `all` = 0 stands for those that this process may use. Returns the number.
+int use_threads(int64_t threads, int all = 0);
 
 }  // namespace llmz::train

@@ -1,0 +1,32 @@
+#include "src/cli/ranks.h"
+
+#include <cstdio>
+
+#include "llmz/core/log.h"
+
+namespace llmz::cli {
+
+void add_rank_options(CLI::App& parser, dist::WorldOptions& options) {
+  parser
+      .add_option("--rendezvous", options.rendezvous,
+                  "Without mpirun: where rank 0 listens for the others; needs --rank and --ranks (docs/distributed.md)")
+      ->type_name("tcp:HOST:PORT");
+  parser.add_option("--rank", options.rank, "With --rendezvous: this process, from 0");
+  parser.add_option("--ranks", options.size, "With --rendezvous: the number of processes");
+}
+
+int run_as_rank(const dist::WorldOptions& options, const std::function<int(dist::World&)>& command) {
+  const auto world = dist::make_world(options);
+  if (!world->leads()) init_logging("error");
+  try {
+    return command(*world);
+  } catch (const dist::SharedError& e) {
+    if (world->leads()) std::fprintf(stderr, "llmz: %s\n", e.what());
+    return 1;
+  } catch (const std::exception& e) {
+    if (world->size() > 1) world->give_up(e.what());
+    throw;
+  }
+}
+
+}  // namespace llmz::cli
