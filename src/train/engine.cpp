@@ -42,6 +42,7 @@ MemoryPlan Engine::plan(const EngineOptions& options) {
       body.measure(exec);
       body.update(exec, 1, 0.0);
       WholeState(exec, *body.optimizer);
+      body.sum_weights(exec);
       if (options.build.probes) body.diagnose(exec);
     }
     body.evaluate(exec);
@@ -258,15 +259,31 @@ bool all_finite(Memory& memory, const Tensor& t) {
 
 }  // namespace
 
+/// Whether it is so on any rank.
+bool Engine::on_any_rank(bool here) {
+  if (exec_->ranks == nullptr) return here;
+  const float mine = here ? 1.0f : 0.0f;
+  copy_to_device<float>(*memory_, body_->scalar, {&mine, 1});
+  ranks_->all_reduce(body_->scalar);
+  return host_scalar<float>(*memory_, body_->scalar) > 0;
+}
+
 std::string Engine::first_bad_tensor() {
-  for (const Parameter* p : body_->model->parameters()) {
-    if (!all_finite(*memory_, p->weight)) return "weight " + p->name;
+  // As the optimizer sees them: of what is split, a rank has only its own rows summed.
+  const auto& parameters = options_.training ? body_->owned->parameters() : body_->model->parameters();
+  for (const Parameter* p : parameters) {
+    if (on_any_rank(!all_finite(*memory_, p->weight))) return "weight " + p->name;
   }
-  for (const Parameter* p : body_->model->parameters()) {
+  for (const Parameter* p : parameters) {
     const Tensor grad = p->grad.accumulator();
-    if (grad.present() && !all_finite(*memory_, grad)) return "gradient " + p->name;
+    if (grad.present() && on_any_rank(!all_finite(*memory_, grad))) return "gradient " + p->name;
   }
   return "";
+}
+
+double Engine::weights_sum() {
+  body_->sum_weights(*exec_);
+  return static_cast<double>(host_scalar<float>(*memory_, body_->scalar));
 }
 
 }  // namespace llmz::train

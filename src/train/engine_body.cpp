@@ -2,6 +2,7 @@
 
 #include "llmz/core/transfer.h"
 #include "llmz/ops/elementwise.h"
+#include "llmz/ops/optimizer.h"
 
 namespace llmz::train {
 
@@ -54,6 +55,8 @@ Engine::Body::Body(const EngineOptions& o, Memory& memory) {
   losses = memory.persistent("batch.losses", Category::activations, {o.micro_batch * o.sequence},
                              o.build.precision.statistic());
   loss_sum = memory.persistent("batch.loss_sum", Category::activations, {1}, DType::f64);
+  const bool f64 = o.build.precision.statistic() == DType::f64;
+  scalar = memory.persistent("ranks.scalar", Category::communication, {1}, f64 ? DType::f64 : DType::f32);
 }
 
 void Engine::Body::zero_gradients(Exec& exec) {
@@ -115,6 +118,12 @@ void Engine::Body::update(Exec& exec, int64_t step, double lr) {
   const ProgramScope program(exec.memory, "update");
   optimizer->step(exec, step, lr, clip->scale());
   if (owned->shared()) owned->gather_weights(*exec.ranks);
+}
+
+void Engine::Body::sum_weights(Exec& exec) {
+  const ProgramScope program(exec.memory, "weights_sum");
+  ops::fill(exec, scalar, 0.0f);
+  for (const Parameter* p : model->parameters()) ops::sum_of_squares(exec, scalar, p->weight);
 }
 
 void Engine::Body::evaluate(Exec& exec) {

@@ -20,6 +20,7 @@ struct Engine::Body {
   std::unique_ptr<GradientExchange> exchange;
   Tensor tokens, targets, losses;
   Tensor loss_sum;  ///< over the micro-steps of a step
+  Tensor scalar;    ///< for a number over all ranks or parameters
 
   Body(const EngineOptions& o, Memory& memory);
 
@@ -34,6 +35,8 @@ struct Engine::Body {
   void measure(Exec& exec);
   void update(Exec& exec, int64_t step, double lr);
   void evaluate(Exec& exec);
+  /// Σ w² over all weights into `scalar`.
+  void sum_weights(Exec& exec);
 
  private:
   void share_bases(Exec& exec);

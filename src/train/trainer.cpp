@@ -1,5 +1,6 @@
 #include "llmz/train/trainer.h"
 
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -191,7 +192,22 @@ class Trainer {
     return true;
   }
 
+  /// Every rank updates its own copy of what is not split. On processors of different kinds the copies may part.
+  void check_weights_agree() {
+    if (world_.size() == 1) return;
+    const auto bits = std::bit_cast<int64_t>(engine_.weights_sum());
+    if (world_.max(bits) == -world_.max(-bits)) return;
+    throw dist::SharedError(
+        fmt::format("after step {} the ranks no longer hold the same weights, so nothing was saved: their processors "
+                    "round differently, "
+                    "or memory is faulty. With distributed.zero_stage = 1 weights come from one rank each and cannot "
+                    "part; --resume "
+                    "goes on from the last checkpoint",
+                    state_.step));
+  }
+
   void save(bool best) {
+    check_weights_agree();
     if (best) state_.best_step = state_.step;
     if (folder_ == nullptr) return save_checkpoint("", engine_, config_, nullptr, state_);
     const auto to = folder_->checkpoint(state_.step);

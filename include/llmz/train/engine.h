@@ -98,13 +98,17 @@ class Engine {
   /// Per-token losses [micro_batch·sequence] in nats, 0 where the target is −1. Valid until the next call. Not for f64.
   std::span<const float> evaluate(std::span<const int32_t> tokens, std::span<const int32_t> targets);
 
-  /// Name of the first weight or gradient, in the model's order, that holds a NaN or an infinity; empty when none does.
+  /// Name of the first weight or gradient, in the model's order, that holds a NaN or an infinity on any rank; empty
+  /// when none does. Collective. Not for f64.
   std::string first_bad_tensor();
+  /// Σ w² over this rank's weights: ranks that hold the same weights have the same bits. Not for f64.
+  double weights_sum();
 
  private:
   struct Body;
   void run_micro_step(float grad_scale);
   void run_last_micro_step(float grad_scale);
+  bool on_any_rank(bool here);
   void load_batch(std::span<const int32_t> tokens, std::span<const int32_t> targets);
 
   EngineOptions options_;
