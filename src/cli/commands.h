@@ -12,6 +12,7 @@ namespace llmz::cli {
 struct Command {
   CLI::App* parser = nullptr;
   std::function<int()> run;
+  bool takes_ranks = false;  ///< mpirun may start it as several processes
 };
 
 /// One function a subcommand, each in its own cmd_<name>.cpp.

@@ -15,6 +15,7 @@
 #include "llmz/core/error.h"
 #include "llmz/core/system.h"
 #include "llmz/core/version.h"
+#include "llmz/dist/world.h"
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/threads.h"
 #include "llmz/train/matmul_peak.h"
@@ -63,12 +64,13 @@ Finding instructions(const CpuInfo& cpu) {
                       onednn_isa())};
 }
 
-Finding threads(const CpuInfo& cpu) {
+Finding threads(const CpuInfo& cpu, int share) {
   const char* asked = std::getenv("OMP_NUM_THREADS");
-  const int used = train::use_threads(0);
-  const std::string what =
-      fmt::format("{} by default, {}", used,
-                  asked != nullptr ? fmt::format("from OMP_NUM_THREADS={}", asked) : "one for each usable core");
+  const int used = train::use_threads(0, share);
+  const std::string what = fmt::format("{} by default, {}", used,
+                                       asked != nullptr        ? fmt::format("from OMP_NUM_THREADS={}", asked)
+                                       : share < cpu.threads() ? "this rank's share of the usable cores"
+                                                               : "one for each usable core");
   if (used > cpu.threads()) {
     return {State::warning, "threads", what,
             fmt::format("more than the {} usable cores: threads wait for each other, often far slower; unset "
@@ -222,15 +224,12 @@ Finding attention(const BuildInfo& info) {
           "in bf16, where it takes the shape; llmz's own kernels elsewhere, and with LLMZ_ATTENTION=own everywhere"};
 }
 
-/// Several processes: the build looks for the libraries, and nothing is made with them yet.
-Finding parallel(const BuildInfo& info, const std::string& name) {
+/// A library that connects several processes, by the name that it gives itself; empty: not in this build.
+Finding connector(const BuildInfo& info, const std::string& name, const std::string& library, const char* gives,
+                  const char* lost) {
+  if (!library.empty()) return {State::ok, name, library, gives};
   const BuildComponent* c = component(info, name);
-  if (c == nullptr || !c->on) {
-    return {State::missing, name, c != nullptr ? c->detail : "not looked for by the build",
-            "nothing is lost: this version trains in one process"};
-  }
-  return {State::ok, name, fmt::format("{} found by the build", c->version),
-          "not used by this version, which trains in one process"};
+  return {State::missing, name, c != nullptr ? c->detail : "not looked for by the build", lost};
 }
 
 }  // namespace
@@ -245,9 +244,9 @@ const char* state_name(State state) {
   return "";
 }
 
-std::vector<Finding> examine_machine() {
+std::vector<Finding> examine_machine(int share) {
   const CpuInfo cpu = cpu_info();
-  return {processor(cpu), instructions(cpu), threads(cpu), matmul_speed(), memory(), memory_speed(), disk()};
+  return {processor(cpu), instructions(cpu), threads(cpu, share), matmul_speed(), memory(), memory_speed(), disk()};
 }
 
 std::vector<Finding> examine_software() {
@@ -257,8 +256,11 @@ std::vector<Finding> examine_software() {
   findings.push_back(cuda());
   if (!cuda_info().devices.empty() && !cuda_info().emulated) findings.push_back(gpu_speed());
   findings.push_back(attention(info));
-  findings.push_back(parallel(info, "NCCL"));
-  findings.push_back(parallel(info, "MPI"));
+  findings.push_back(connector(info, "NCCL", dist::nccl_library(), "several ranks on GPUs: sums their gradients",
+                               "several ranks can train on CPUs only"));
+  findings.push_back(connector(info, "MPI", dist::mpi_library(),
+                               "several ranks: mpirun, of this MPI, starts them; sums gradients between CPUs",
+                               "several ranks need GPUs, NCCL and --rendezvous"));
   return findings;
 }
 

@@ -22,8 +22,9 @@ struct Finding {
 
 const char* state_name(State state);
 
-/// Processor, threads, memory, disk, and how fast they are; takes a second or two.
-std::vector<Finding> examine_machine();
+/// Processor, threads, memory, disk, and how fast they are with `threads` threads, which this process takes where
+/// nobody says another number; takes a second or two.
+std::vector<Finding> examine_machine(int threads);
 /// What llmz is made of and runs with: its own build, libraries, GPUs, several processes.
 std::vector<Finding> examine_software();
 

@@ -245,6 +245,13 @@ class NcclCommunicator final : public Communicator {
 
 bool nccl_is_built() { return true; }
 
+std::string nccl_library() {
+  int version = 0;  // 2.28.9 as 22809
+  const ncclResult_t result = ncclGetVersion(&version);
+  if (result != ncclSuccess) return ncclGetErrorString(result);
+  return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+}
+
 std::unique_ptr<Communicator> make_nccl_communicator(World& world, Memory& memory) {
   check(memory.gpu() != nullptr, "NCCL needs the memory of a GPU, and this one is a plan");
   return std::make_unique<NcclCommunicator>(world, *memory.gpu());

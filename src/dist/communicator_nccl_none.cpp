@@ -3,6 +3,7 @@
 namespace llmz::dist {
 
 bool nccl_is_built() { return false; }
+std::string nccl_library() { return ""; }
 
 std::unique_ptr<Communicator> make_nccl_communicator(World& world, Memory&) {
   fail(

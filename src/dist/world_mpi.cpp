@@ -1,6 +1,7 @@
 #include <mpi.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <numeric>
@@ -101,6 +102,16 @@ class MpiWorld final : public World {
 };
 
 }  // namespace
+
+std::string mpi_library() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING] = {};
+  int length = 0;
+  must_mpi(MPI_Get_library_version(text, &length), "MPI_Get_library_version");
+  std::string line = text;
+  line.resize(std::min(line.size(), line.find_first_of("\r\n")));  // MPICH tells its build options in more
+  std::replace(line.begin(), line.end(), '\t', ' ');
+  return line;
+}
 
 std::unique_ptr<World> make_mpi_world() {
   auto thread = MpiThread::get();

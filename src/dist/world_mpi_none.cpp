@@ -2,6 +2,8 @@
 
 namespace llmz::dist {
 
+std::string mpi_library() { return ""; }
+
 std::unique_ptr<World> make_mpi_world() {
   fail(
       "this process was started by an MPI launcher, and this build of llmz has no MPI (`llmz doctor` says why): "

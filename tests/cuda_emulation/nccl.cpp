@@ -157,6 +157,11 @@ void join(ncclComm& comm, const ncclUniqueId& id) {
 
 }  // namespace
 
+ncclResult_t ncclGetVersion(int* version) {
+  *version = NCCL_MAJOR * 10000;
+  return ncclSuccess;
+}
+
 const char* ncclGetErrorString(ncclResult_t result) {
   switch (result) {
     case ncclSuccess: return "no error";

@@ -94,6 +94,11 @@ std::unique_ptr<World> make_world(const WorldOptions& options = {});
 /// One process alone.
 std::unique_ptr<World> make_single_world();
 
+/// The libraries that connect ranks, as they name themselves, in one line: "Open MPI v4.1.4, ...", "2.28.9". Empty
+/// where this build has none. MPI need not run.
+std::string mpi_library();
+std::string nccl_library();
+
 /// The device of this rank as train.device asks (auto | cpu | cuda | cuda:k), for all ranks of a host different ones:
 /// the GPU whose number is the rank's place on its host, or the only one it sees where each sees another. Throws
 /// SharedError on all ranks, before anything is allocated: a rank without a GPU beside others with one, more ranks than
