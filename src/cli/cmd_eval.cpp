@@ -1,11 +1,14 @@
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
+#include "llmz/io/files.h"
 #include "llmz/train/checkpoint.h"
 #include "llmz/train/evaluate.h"
 #include "llmz/train/trainer.h"
 #include "src/cli/commands.h"
+#include "src/cli/ranks.h"
 
 namespace llmz::cli {
 namespace {
@@ -15,6 +18,13 @@ struct Options {
   std::vector<std::string> data;
   int64_t stride = 0, sequence = 0, batch = 8, max_batches = 0, threads = 0;
   bool json = false;
+  dist::WorldOptions world;
+};
+
+/// What is evaluated on what.
+struct Subject {
+  train::CheckpointHeader header;
+  std::optional<data::Dataset> dataset;
 };
 
 void check_tokenizer(const train::CheckpointHeader& header, const data::Dataset& dataset) {
@@ -26,14 +36,25 @@ void check_tokenizer(const train::CheckpointHeader& header, const data::Dataset&
       header.folder.string());
 }
 
-int evaluate(const Options& options) {
-  train::use_threads(options.threads);
-  const train::CheckpointHeader header = train::open_model(options.checkpoint);
-  auto dataset = data::Dataset::open(options.data, options.split);
-  data::check_vocabulary(dataset, header.model.vocab_size);
-  check_tokenizer(header, dataset);
+/// Every rank reads the same by itself.
+Subject open_subject(const Options& options, dist::World& world) {
+  Subject subject;
+  world.together([&] {
+    subject.header = train::open_model(options.checkpoint);
+    subject.dataset = data::Dataset::open(options.data, options.split);
+    data::check_vocabulary(*subject.dataset, subject.header.model.vocab_size);
+    check_tokenizer(subject.header, *subject.dataset);
+  });
+  if (world.size() == 1) return subject;
+  const io::FileDigest weights = io::digest_file(subject.header.folder / "model.safetensors");
+  world.check_same("the checkpoint", fmt::format("{} {}", weights.bytes, weights.crc32));
+  const data::Dataset& data = *subject.dataset;
+  world.check_same("the text", fmt::format("{} {}", data.tokens(), data.tokenizer_hash()));
+  return subject;
+}
 
-  const train::Placement placement = train::place(options.device, options.precision, header.run);
+train::EngineOptions engine_for(const Options& options, const train::CheckpointHeader& header, Device device) {
+  const train::Placement placement = train::place(device, options.precision, header.run);
   train::EngineOptions engine_options{.model = header.model};
   engine_options.build.precision = placement.precision;
   engine_options.device = placement.device;
@@ -44,10 +65,20 @@ int evaluate(const Options& options) {
         engine_options.sequence, header.model.context);
   engine_options.micro_batch = options.batch;
   engine_options.training = false;
+  return engine_options;
+}
+
+int evaluate(const Options& options, dist::World& world) {
+  const auto [header, dataset] = open_subject(options, world);
+  const Device device = dist::assign_device(world, options.device);
+  train::use_threads(options.threads, dist::fair_threads(world));
+  train::EngineOptions engine_options;
+  world.together([&] { engine_options = engine_for(options, header, device); });
   train::Engine engine(engine_options);
   train::load_weights(header.folder, engine.model(), engine.memory());
 
-  const train::Evaluation e = train::evaluate(engine, dataset, options.stride, options.max_batches);
+  const train::Evaluation e = train::evaluate(engine, *dataset, options.stride, options.max_batches, &world);
+  if (!world.leads()) return 0;
   if (options.json) {
     nlohmann::ordered_json json = {{"checkpoint", header.folder.string()},
                                    {"loss", e.loss},
@@ -81,14 +112,22 @@ Command add_eval(CLI::App& app) {
       ->add_option("--stride", options->stride,
                    "Tokens between windows; less than --sequence gives each token more context; 0 = no overlap")
       ->check(at_least(0));
-  parser->add_option("--batch", options->batch, "Windows at once")->check(at_least(1))->capture_default_str();
+  parser->add_option("--batch", options->batch, "Windows at once, of each rank")
+      ->check(at_least(1))
+      ->capture_default_str();
   parser->add_option("--max-batches", options->max_batches, "Score only so many batches, evenly spread; 0 = all")
       ->check(at_least(0));
   add_placement(*parser, options->device, options->precision);
-  parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(at_least(0));
+  parser->add_option("--threads", options->threads, "CPU threads; 0 = all, or a rank's share of them")
+      ->check(at_least(0));
   parser->add_flag("--json", options->json, "Print JSON");
-  set_example(*parser, "llmz eval out/run/checkpoints/best --data data/bible --stride 64");
-  return {parser, [options] { return evaluate(*options); }};
+  add_rank_options(*parser, options->world);
+  set_example(*parser,
+              "llmz eval out/run/checkpoints/best --data data/bible --stride 64\n"
+              "  mpirun -np 2 llmz eval out/run --data data/bible");
+  return {parser,
+          [options] { return run_as_rank(options->world, [&](auto& world) { return evaluate(*options, world); }); },
+          /*takes_ranks=*/true};
 }
 
 }  // namespace llmz::cli

@@ -8,6 +8,7 @@
 #include "llmz/core/log.h"
 #include "llmz/core/version.h"
 #include "src/cli/commands.h"
+#include "src/cli/ranks.h"
 
 namespace {
 
@@ -39,7 +40,9 @@ int run(int argc, char** argv) {
   }
   llmz::init_logging(log_level);
   for (const Command& command : commands) {
-    if (command.parser->parsed()) return command.run();
+    if (!command.parser->parsed()) continue;
+    if (!command.takes_ranks && refuse_ranks(command.parser->get_name())) return 2;
+    return command.run();
   }
   return 2;
 }

@@ -15,6 +15,16 @@ void add_rank_options(CLI::App& parser, dist::WorldOptions& options) {
   parser.add_option("--ranks", options.size, "With --rendezvous: the number of processes");
 }
 
+bool refuse_ranks(const std::string& command) {
+  const dist::Launch launch = dist::launch_of_this_process();
+  if (launch.size <= 1) return false;
+  if (launch.rank == 0) {
+    std::fprintf(stderr, "llmz: `llmz %s` runs as one process, not as %d ranks under mpirun: start it without mpirun\n",
+                 command.c_str(), launch.size);
+  }
+  return true;
+}
+
 int run_as_rank(const dist::WorldOptions& options, const std::function<int(dist::World&)>& command) {
   const auto world = dist::make_world(options);
   if (!world->leads()) init_logging("error");

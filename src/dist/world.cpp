@@ -60,6 +60,16 @@ void World::together(const std::function<void()>& part) {
   throw SharedError(same ? *first : fmt::format("rank {} of {} ({}): {}", rank, size_, hosts_[rank], *first));
 }
 
+void World::check_same(const std::string& what, const std::string& mine) {
+  const std::vector<std::string> all = all_gather(mine);
+  for (size_t rank = 1; rank < all.size(); ++rank) {
+    if (all[rank] == all[0]) continue;
+    throw SharedError(
+        fmt::format("{} of rank {} ({}) is not that of rank 0 ({}): copy it there, or name one that all hosts see",
+                    what, rank, hosts_[rank], hosts_[0]));
+  }
+}
+
 void World::give_up(const std::string& message) {
   // Ranks mostly fail together and of the same cause: the first to speak ends the others before they do.
   if (rank_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1000 + 20 * std::min(rank_, 50)));
@@ -75,10 +85,31 @@ std::unique_ptr<Communicator> World::make_communicator(Memory& memory) {
   return make_nccl_communicator(*this, memory);
 }
 
-bool started_by_mpi() {
-  // Open MPI; MPICH and its descendants; Slurm's PMIx; each process of a job has its own.
-  constexpr const char* kVariables[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"};
-  return std::any_of(std::begin(kVariables), std::end(kVariables), [](auto* v) { return std::getenv(v) != nullptr; });
+namespace {
+
+/// The variables that a launcher sets for each process of a job.
+struct Launcher {
+  const char *rank, *size;
+};
+constexpr Launcher kLaunchers[] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},  // Open MPI
+                                   {"PMI_RANK", "PMI_SIZE"},                          // MPICH and its descendants
+                                   {"PMIX_RANK", "SLURM_STEP_NUM_TASKS"}};            // Slurm's PMIx
+
+const Launcher* launcher() {
+  const auto* found = std::find_if(std::begin(kLaunchers), std::end(kLaunchers),
+                                   [](auto& l) { return std::getenv(l.rank) != nullptr; });
+  return found == std::end(kLaunchers) ? nullptr : found;
+}
+
+}  // namespace
+
+bool started_by_mpi() { return launcher() != nullptr; }
+
+Launch launch_of_this_process() {
+  const Launcher* l = launcher();
+  const char* size = l == nullptr ? nullptr : std::getenv(l->size);
+  if (size == nullptr) return {};
+  return {.rank = std::atoi(std::getenv(l->rank)), .size = std::atoi(size)};
 }
 
 std::unique_ptr<World> make_single_world() { return std::make_unique<SingleWorld>(); }

@@ -256,7 +256,10 @@ nn::Precision precision_of(const PrecisionConfig& config, Device device) {
 }
 
 Placement place(const std::string& device_name, const std::string& compute, const std::optional<RunConfig>& trained) {
-  const Device device = device_from_name(device_name);
+  return place(device_from_name(device_name), compute, trained);
+}
+
+Placement place(Device device, const std::string& compute, const std::optional<RunConfig>& trained) {
   PrecisionConfig precision;
   precision.compute = !compute.empty() ? compute : device.type == DeviceType::cpu ? "fp32" : "auto";
   if (compute.empty() && device.type == DeviceType::cuda && trained) precision.compute = trained->precision.compute;
@@ -301,18 +304,6 @@ TrainResult run_training(const TrainRequest& request) { return run_training(requ
 
 namespace {
 
-/// That all ranks read the same: a file may be another on another host.
-void check_same(dist::World& world, const std::string& what, const std::string& mine) {
-  const std::vector<std::string> all = world.all_gather(mine);
-  for (size_t rank = 1; rank < all.size(); ++rank) {
-    if (all[rank] == all[0]) continue;
-    throw dist::SharedError(
-        fmt::format("{} of rank {} ({}) is not that of rank 0 ({}): copy it there, or name one that "
-                    "all hosts see",
-                    what, rank, world.hosts()[rank], world.hosts()[0]));
-  }
-}
-
 TrainResult train_together(const TrainRequest& request, dist::World& world) {
   const RunConfig& config = request.config;
   // All that can be wrong with the data or the machine is found before the folder is touched.
@@ -323,8 +314,8 @@ TrainResult train_together(const TrainRequest& request, dist::World& world) {
     data.emplace(config);
     data->loader.micro_steps(world.size());
   });
-  check_same(world, "the configuration", to_json(config, /*complete=*/true));
-  check_same(world, "the training data", fmt::format("{} {}", data->train.tokens(), data->train.tokenizer_hash()));
+  world.check_same("the configuration", to_json(config, /*complete=*/true));
+  world.check_same("the training data", fmt::format("{} {}", data->train.tokens(), data->train.tokenizer_hash()));
   options = engine_options(config, dist::assign_device(world, config.train.device), {world.rank(), world.size()});
   use_threads(config.train.threads, dist::fair_threads(world));
   std::optional<RunFolder> folder;

@@ -53,6 +53,10 @@ class World {
   /// of the first, which names the rank and its host unless all ranks say the same.
   void together(const std::function<void()>& part);
 
+  /// That all ranks have the same text of `what` ("the configuration"), read from files that may be others on another
+  /// host. Throws SharedError on all ranks where one has not.
+  void check_same(const std::string& what, const std::string& mine);
+
   /// One host as the ranks on it see it.
   const std::string& host() const { return hosts_[static_cast<size_t>(rank_)]; }
   const std::vector<std::string>& hosts() const { return hosts_; }  ///< by rank
@@ -91,6 +95,13 @@ struct WorldOptions {
 
 /// Throws Error: a launcher is there and the build has no MPI, nobody came, rank and size make no sense.
 std::unique_ptr<World> make_world(const WorldOptions& options = {});
+/// What an MPI launcher says of this process in the environment; one of one where there is none, or it does not say.
+/// For commands that are to run once and have no use for MPI: a World asks MPI itself.
+struct Launch {
+  int rank = 0, size = 1;
+};
+Launch launch_of_this_process();
+
 /// One process alone.
 std::unique_ptr<World> make_single_world();
 

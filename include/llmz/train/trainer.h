@@ -41,6 +41,7 @@ struct Placement {
   bool tf32 = false;
 };
 Placement place(const std::string& device, const std::string& compute, const std::optional<RunConfig>& trained);
+Placement place(Device device, const std::string& compute, const std::optional<RunConfig>& trained);
 
 /// The part of a configuration that decides memory and arithmetic.
 EngineOptions engine_options(const RunConfig& config);
