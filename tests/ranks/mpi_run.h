@@ -1,0 +1,49 @@
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "cli/process.h"
+#include "cli/tiny_run.h"
+
+namespace llmz::testing {
+
+/// Whether mpirun is Open MPI's: some tests speak to it in its own words.
+bool is_open_mpi();
+
+/// Process options that start mpirun instead of llmz.
+ProcessOptions mpirun();
+
+/// What follows "mpirun": `ranks` of `command`; `flags` of mpirun's own go before it.
+std::vector<std::string> on_ranks(int ranks, const std::vector<std::string>& command,
+                                  const std::vector<std::string>& flags = {});
+/// The same of llmz with `arguments`.
+std::vector<std::string> llmz_on_ranks(int ranks, const std::vector<std::string>& arguments,
+                                       const std::vector<std::string>& flags = {});
+
+/// Runs llmz to its end: on one rank by itself, on several through mpirun.
+Outcome run_on(int ranks, const TinyRun& place, const std::vector<std::string>& arguments,
+               const std::vector<std::string>& flags = {});
+
+/// Process numbers of the ranks that this (Open MPI's) mpirun has started here, by rank; of those that live.
+std::map<int, pid_t> rank_processes(const Process& mpirun);
+
+/// The lines of standard error that are llmz's errors, without "llmz: ".
+std::vector<std::string> llmz_errors(const Outcome& outcome);
+
+/// A run as its metrics tell it, by step.
+struct Curve {
+  std::map<int64_t, double> loss, grad_norm, validation, sent_bytes;
+};
+Curve read_curve(const fs::path& run);
+
+/// The largest relative difference between two runs in loss, gradient norm or validation loss; infinite where one has
+/// a step that the other lacks.
+double distance(const Curve& a, const Curve& b);
+
+/// Tensors of a safetensors file as "name dtype [shape]".
+std::set<std::string> tensors_of(const fs::path& file);
+
+}  // namespace llmz::testing
