@@ -69,7 +69,7 @@ std::vector<std::string> on_ranks(int ranks, const std::vector<std::string>& com
   std::vector<std::string> words = {"-n", std::to_string(ranks)};
   if (is_open_mpi()) {
     // More ranks than cores, which are shared with others: who waits must let others work.
-    words.insert(words.end(), {"--oversubscribe", "--bind-to", "none", "-q", "--mca", "mpi_yield_when_idle", "1"});
+    words.insert(words.end(), {"--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"});
   }
   words.insert(words.end(), flags.begin(), flags.end());
   words.insert(words.end(), command.begin(), command.end());
