@@ -1,15 +1,9 @@
 #include "ranks/mpi_run.h"
 
-#include <algorithm>
-#include <cmath>
 #include <cstdlib>
-#include <limits>
-#include <nlohmann/json.hpp>
+#include <filesystem>
+#include <fstream>
 #include <sstream>
-
-#include "llmz/core/error.h"
-#include "llmz/io/files.h"
-#include "llmz/io/safetensors.h"
 
 namespace llmz::testing {
 namespace {
@@ -39,18 +33,6 @@ int rank_of(const fs::path& process) {
   const std::string environment = '\0' + proc_file(process / "environ");
   const size_t at = environment.find(name);
   return at == std::string::npos ? -1 : std::atoi(environment.c_str() + at + name.size());
-}
-
-double largest_difference(const std::map<int64_t, double>& a, const std::map<int64_t, double>& b) {
-  constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  if (a.size() != b.size()) return kInfinity;
-  double largest = 0;
-  for (const auto& [step, value] : a) {
-    const auto there = b.find(step);
-    if (there == b.end() || !std::isfinite(value + there->second)) return kInfinity;
-    largest = std::max(largest, std::abs(value - there->second) / std::abs(value));
-  }
-  return largest;
 }
 
 }  // namespace
@@ -108,37 +90,6 @@ std::vector<std::string> llmz_errors(const Outcome& outcome) {
     if (line.starts_with(kBegin)) errors.push_back(line.substr(kBegin.size()));
   }
   return errors;
-}
-
-Curve read_curve(const fs::path& run) {
-  Curve curve;
-  std::istringstream in(io::read_text(run / "metrics.jsonl"));
-  for (std::string line; std::getline(in, line);) {
-    const auto entry = nlohmann::json::parse(line);
-    const auto step = entry["step"].get<int64_t>();
-    const auto take = [&](const char* key, std::map<int64_t, double>& into) {
-      if (entry.contains(key)) into[step] = entry[key].get<double>();
-    };
-    take("loss", curve.loss);
-    take("grad_norm", curve.grad_norm);
-    take("validation_loss", curve.validation);
-    take("sent_bytes", curve.sent_bytes);
-  }
-  return curve;
-}
-
-double distance(const Curve& a, const Curve& b) {
-  return std::max({largest_difference(a.loss, b.loss), largest_difference(a.grad_norm, b.grad_norm),
-                   largest_difference(a.validation, b.validation)});
-}
-
-std::set<std::string> tensors_of(const fs::path& file) {
-  std::set<std::string> tensors;
-  const auto opened = io::SafetensorsFile::open(file);
-  for (const auto& t : opened.tensors()) {
-    tensors.insert(fmt::format("{} {} [{}]", t.name, t.dtype, fmt::join(t.shape, ",")));
-  }
-  return tensors;
 }
 
 }  // namespace llmz::testing

@@ -1,12 +1,12 @@
 #pragma once
 
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "cli/process.h"
 #include "cli/tiny_run.h"
+#include "ranks/curve.h"
 
 namespace llmz::testing {
 
@@ -32,18 +32,5 @@ std::map<int, pid_t> rank_processes(const Process& mpirun);
 
 /// The lines of standard error that are llmz's errors, without "llmz: ".
 std::vector<std::string> llmz_errors(const Outcome& outcome);
-
-/// A run as its metrics tell it, by step.
-struct Curve {
-  std::map<int64_t, double> loss, grad_norm, validation, sent_bytes;
-};
-Curve read_curve(const fs::path& run);
-
-/// The largest relative difference between two runs in loss, gradient norm or validation loss; infinite where one has
-/// a step that the other lacks.
-double distance(const Curve& a, const Curve& b);
-
-/// Tensors of a safetensors file as "name dtype [shape]".
-std::set<std::string> tensors_of(const fs::path& file);
 
 }  // namespace llmz::testing
