@@ -1,5 +1,7 @@
 #include <memory>
 
+#include "llmz/core/system.h"
+#include "llmz/data/loader.h"
 #include "llmz/model/model.h"
 #include "llmz/train/config_io.h"
 #include "llmz/train/plan_compare.h"
@@ -11,9 +13,12 @@
 namespace llmz::cli {
 namespace {
 
+constexpr int kMostRanks = 1'000'000;
+
 struct Options {
   std::string config, show, accounting = "llmz";
   std::vector<std::string> overrides;
+  int ranks = 1;
   bool json = false, verbose = false, compare = false, presets = false;
 };
 
@@ -29,32 +34,40 @@ int show_preset(const std::string& name) {
   return 0;
 }
 
+/// Whose memory a plan tells, where there are several: rank 0's, which makes as many bases at a refresh as any.
+std::string among(int ranks) { return ranks == 1 ? "" : fmt::format("; rank 0 of {}, no other takes more", ranks); }
+
 int compare(const train::RunConfig& config, const Options& options) {
   if (options.accounting == "paper") {
     check(!options.json, "--accounting paper is a table for people; leave --json out");
+    check(options.ranks == 1, "--accounting paper counts what any one rank stores; leave --ranks out");
     fmt::print("{}", train::paper_table(train::paper_accounting(config, train::preset_names()), config));
     return 0;
   }
-  const auto plans = train::compare_presets(config, train::preset_names());
+  const auto plans = train::compare_presets(config, train::preset_names(), options.ranks);
   if (options.json) {
     fmt::print("{}\n", train::comparison_json(plans));
   } else {
-    fmt::print("{}, micro-batch {} x {} tokens\n\n{}", config.model.architecture, config.train.micro_batch,
-               config.train.sequence, train::comparison_table(plans));
+    fmt::print("{}, micro-batch {} x {} tokens{}\n\n{}", config.model.architecture, config.train.micro_batch,
+               config.train.sequence, among(options.ranks), train::comparison_table(plans));
   }
   return 0;
 }
 
 int plan_one(const train::RunConfig& config, const Options& options) {
-  const train::EngineOptions engine = train::engine_options(config);
+  const train::EngineOptions engine =
+      train::engine_options(config, device_from_name(config.train.device), {.rank = 0, .size = options.ranks});
   const MemoryPlan plan = train::Engine::plan(engine);
+  const train::StepTraffic traffic = train::Engine::traffic_per_step(engine);
   if (options.json) {
-    fmt::print("{}\n", train::plan_json(plan));
+    fmt::print("{}\n", train::plan_json(plan, options.ranks, traffic));
     return 0;
   }
   const double tokens = static_cast<double>(engine.micro_batch * engine.sequence);
-  fmt::print("{}, micro-batch {} x {} tokens; {:.1f} MFLOP a token\n{}", config.model.architecture, engine.micro_batch,
-             engine.sequence, train::Engine::flops_per_micro_step(engine) / tokens * 1e-6, train::plan_table(plan));
+  fmt::print("{}, micro-batch {} x {} tokens; {:.1f} MFLOP a token{}\n{}", config.model.architecture,
+             engine.micro_batch, engine.sequence, train::Engine::flops_per_micro_step(engine) / tokens * 1e-6,
+             among(options.ranks), train::plan_table(plan));
+  if (options.ranks > 1) fmt::print("{}", train::traffic_table(traffic, options.ranks));
   if (options.verbose) fmt::print("{}", train::plan_listing(plan));
   return 0;
 }
@@ -65,6 +78,7 @@ int plan(const Options& options) {
   check(!options.config.empty(),
         "CONFIG is missing: name a JSON file as for `train` (only --show and --presets do without)");
   const train::RunConfig config = train::load_run_config(options.config, options.overrides);
+  data::micro_steps(config.train.global_batch, config.train.micro_batch, options.ranks);  // can they share a step?
   train::use_threads(config.train.threads);  // some workspaces grow with them
   return options.compare || options.accounting == "paper" ? compare(config, options) : plan_one(config, options);
 }
@@ -77,6 +91,9 @@ Command add_plan(CLI::App& app) {
       app.add_subcommand("plan", "Print the memory that `train` would allocate, to the byte, without allocating it");
   parser->add_option("CONFIG", options->config, "JSON file as for `train`");
   add_set_option(*parser, options->overrides);
+  parser->add_option("--ranks", options->ranks, "Processes of the run: the memory of one of them, and what they send")
+      ->check(between(1, kMostRanks))
+      ->capture_default_str();
   parser->add_flag("--compare", options->compare,
                    "One row for each preset, in the place of the configuration's method");
   parser->add_option("--accounting", options->accounting, "`paper`: linear layers' inputs as the papers count them")
@@ -86,7 +103,9 @@ Command add_plan(CLI::App& app) {
   parser->add_option("--show", options->show, "Print a preset as JSON")->type_name("PRESET");
   parser->add_flag("--json", options->json, "Bytes by category as JSON");
   parser->add_flag("-v,--verbose", options->verbose, "List every buffer with its place and life");
-  set_example(*parser, "llmz plan configs/llama-1b-c4.json --set train.micro_batch=4 --compare");
+  set_example(*parser,
+              "llmz plan configs/llama-1b-c4.json --set train.micro_batch=4 --compare\n"
+              "  llmz plan configs/llama-60m-c4.json --ranks 8 --set distributed.zero_stage=1");
   return {parser, [options] { return plan(*options); }};
 }
 

@@ -25,12 +25,12 @@ int64_t count_windows(const Dataset& dataset, const LoaderOptions& o) {
 Loader::Loader(const Dataset& dataset, const LoaderOptions& options)
     : dataset_(dataset), options_(options), order_(count_windows(dataset, options), options.seed) {}
 
-int Loader::micro_steps(int world) const {
-  check(world > 0 && options_.global_batch % (options_.micro_batch * world) == 0,
+int micro_steps(int64_t global_batch, int64_t micro_batch, int world) {
+  check(world > 0 && global_batch % (micro_batch * world) == 0,
         "the global batch of {} sequences cannot be shared by {} ranks in micro batches of {}: it must be a multiple "
         "of {}",
-        options_.global_batch, world, options_.micro_batch, options_.micro_batch * world);
-  return static_cast<int>(options_.global_batch / (options_.micro_batch * world));
+        global_batch, world, micro_batch, micro_batch * world);
+  return static_cast<int>(global_batch / (micro_batch * world));
 }
 
 int64_t Loader::window_of(int64_t index) const { return order_.at(index / windows(), index % windows()); }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "llmz/core/system.h"
 #include "llmz/train/engine.h"
 #include "llmz/train/presets.h"
 #include "llmz/train/trainer.h"
@@ -54,13 +55,21 @@ MethodPlan plan_of(const std::string& name, const EngineOptions& options) {
   result.code_bytes_per_token_layer =
       static_cast<double>(result.code_bytes) / tokens / static_cast<double>(options.model.layers);
   result.flops_per_token = Engine::flops_per_micro_step(options) / tokens;
+  result.ranks = options.place.size;
+  if (result.ranks > 1) {
+    const StepTraffic traffic = Engine::traffic_per_step(options);
+    result.sent = traffic.step.sent(result.ranks);
+    result.refresh_sent = traffic.refresh.sent(result.ranks);
+  }
   return result;
 }
 
-std::string megabytes(size_t bytes) {
-  const double mb = static_cast<double>(bytes) * 1e-6;
+std::string megabytes(double bytes) {
+  const double mb = bytes * 1e-6;
   return mb >= 99999.5 ? fmt::format("{:.0f}G", mb * 1e-3) : fmt::format("{:.1f}", mb);
 }
+
+std::string megabytes(size_t bytes) { return megabytes(static_cast<double>(bytes)); }
 
 size_t of(const MethodPlan& plan, Category category) { return plan.persistent[static_cast<int>(category)]; }
 
@@ -72,22 +81,28 @@ const std::vector<std::string>& code_roles() {
   return roles;
 }
 
-std::vector<MethodPlan> compare_presets(const RunConfig& config, const std::vector<std::string>& presets) {
+std::vector<MethodPlan> compare_presets(const RunConfig& config, const std::vector<std::string>& presets, int ranks) {
   std::vector<MethodPlan> plans;
-  for (const std::string& name : presets) plans.push_back(plan_of(name, engine_options(with_preset(config, name))));
+  const Device device = device_from_name(config.train.device);
+  for (const std::string& name : presets) {
+    plans.push_back(plan_of(name, engine_options(with_preset(config, name), device, {.rank = 0, .size = ranks})));
+  }
   return plans;
 }
 
 std::string comparison_table(const std::vector<MethodPlan>& plans) {
-  std::string text =
-      fmt::format("{:<12}{:>10}{:>11}{:>11}{:>11}{:>10}{:>12}{:>11}{:>13}\n", "MB", "weights", "gradients", "optimizer",
-                  "projectors", "codes", "activations", "total", "MFLOP/token");
+  const bool several = !plans.empty() && plans.front().ranks > 1;
+  std::string text = fmt::format("{:<12}{:>10}{:>11}{:>11}{:>11}{:>10}{:>12}{:>11}{:>13}{}\n", "MB", "weights",
+                                 "gradients", "optimizer", "projectors", "codes", "activations", "total", "MFLOP/token",
+                                 several ? fmt::format("{:>13}{:>13}", "sent a step", "at refresh +") : "");
   for (const MethodPlan& p : plans) {
-    text += fmt::format("{:<12}{:>10}{:>11}{:>11}{:>11}{:>10}{:>12}{:>11}{:>13.1f}\n", p.preset,
+    text += fmt::format("{:<12}{:>10}{:>11}{:>11}{:>11}{:>10}{:>12}{:>11}{:>13.1f}", p.preset,
                         megabytes(of(p, Category::weights)), megabytes(of(p, Category::gradients)),
                         megabytes(of(p, Category::optimizer)), megabytes(of(p, Category::projectors)),
                         megabytes(p.code_bytes), megabytes(p.other_bytes), megabytes(p.totals.total),
                         p.flops_per_token * 1e-6);
+    if (several) text += fmt::format("{:>13}{:>13}", megabytes(p.sent), megabytes(p.refresh_sent));
+    text += '\n';
   }
   text += fmt::format("\n{:<12}", "codes, MB");
   for (const std::string& role : code_roles()) text += fmt::format("{:>14}", role);
@@ -121,6 +136,11 @@ std::string comparison_json(const std::vector<MethodPlan>& plans) {
     row["total"] = p.totals.total;
     row["peak_program"] = p.totals.peak_program;
     row["flops_per_token"] = p.flops_per_token;
+    if (p.ranks > 1) {
+      row["ranks"] = p.ranks;
+      row["sent"] = p.sent;
+      row["refresh_sent"] = p.refresh_sent;
+    }
     all.push_back(std::move(row));
   }
   return all.dump(2);

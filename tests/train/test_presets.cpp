@@ -90,6 +90,27 @@ TEST_CASE("planned bytes are allocated bytes, and a step takes no others, for ev
   });
 }
 
+TEST_CASE("no rank of several takes more memory than rank 0, and all send the same") {
+  for (const std::string& name : preset_names()) {
+    for (const int ranks : {2, 3, 5}) {
+      for (const int64_t zero_stage : {0, 1}) {
+        RunConfig config = tiny(name, "llama");
+        config.distributed.zero_stage = zero_stage;
+        const auto options = [&](int rank) { return engine_options(config, {}, {.rank = rank, .size = ranks}); };
+        const size_t most = Engine::plan(options(0)).totals().total;
+        const StepTraffic traffic = Engine::traffic_per_step(options(0));
+        for (int rank = 1; rank < ranks; ++rank) {
+          CAPTURE(name, ranks, zero_stage, rank);
+          CHECK(Engine::plan(options(rank)).totals().total <= most);
+          const StepTraffic other = Engine::traffic_per_step(options(rank));
+          CHECK(other.step.bytes == traffic.step.bytes);
+          CHECK(other.refresh.bytes == traffic.refresh.bytes);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("every preset learns, and repeats bit for bit") {
   for_every_preset([](const RunConfig& config) {
     std::vector<std::vector<float>> results;

@@ -20,6 +20,10 @@ struct LoaderOptions {
   int64_t global_batch = 1;     ///< sequences of one step over all ranks and micro-steps
 };
 
+/// Micro-steps of each of `world` ranks in a step: global_batch / (micro_batch · world). Throws Error where that is not
+/// whole.
+int micro_steps(int64_t global_batch, int64_t micro_batch, int world);
+
 /// Training batches as a pure function of (seed, step, micro index, rank, world): nothing is remembered between calls,
 /// so a run starts at any step at once, and a resumed one sees what the undisturbed one would.
 ///
@@ -40,8 +44,7 @@ class Loader {
 
   const LoaderOptions& options() const { return options_; }
   int64_t windows() const { return order_.size(); }
-  /// Micro-steps of each rank: global_batch / (B · world). Throws Error where that is not whole.
-  int micro_steps(int world) const;
+  int micro_steps(int world) const { return data::micro_steps(options_.global_batch, options_.micro_batch, world); }
   /// The window of sample `index` of the run.
   int64_t window_of(int64_t index) const;
   /// How many times the dataset has been gone through at the start of `step`.

@@ -22,10 +22,13 @@ struct MethodPlan {
   size_t other_bytes = 0;               ///< activations and workspace at that moment
   double code_bytes_per_token_layer = 0;
   double flops_per_token = 0;
+  int ranks = 1;
+  double sent = 0, refresh_sent = 0;  ///< bytes that each rank sends in a step, and in addition where all is refreshed
 };
 
-/// One row a preset, each in the place of the configuration's own method.
-std::vector<MethodPlan> compare_presets(const RunConfig& config, const std::vector<std::string>& presets);
+/// One row a preset, each in the place of the configuration's own method, for one of `ranks` ranks.
+std::vector<MethodPlan> compare_presets(const RunConfig& config, const std::vector<std::string>& presets,
+                                        int ranks = 1);
 
 std::string comparison_table(const std::vector<MethodPlan>& plans);
 std::string comparison_json(const std::vector<MethodPlan>& plans);
