@@ -79,7 +79,11 @@ Tensor WholeState::shape(const optim::Optimizer::State& state) {
 Tensor WholeState::room(const optim::Optimizer::State& state) {
   if (!is_split_state(state)) return state.tensor;
   gathered_ = nullptr;
-  return padded_room(state).slice(0, 0, state.parameter->shard.whole);
+  const Tensor all = padded_room(state);
+  const int64_t whole = state.parameter->shard.whole;
+  // Another state was here before; rows that no weight has must be zero in each.
+  zero(exec_.memory, all.slice(0, whole, all.dim(0) - whole));
+  return all.slice(0, 0, whole);
 }
 
 Tensor WholeState::gather(const optim::Optimizer::State& state) {

@@ -145,7 +145,7 @@ class Trainer {
   StepMetrics step(data::Prefetcher& batches) {
     const auto start = Clock::now();
     const int micro_steps = loader_.micro_steps(world_.size());
-    const double sent_before = engine_.ranks().traffic().sent(world_.size());
+    const Traffic traffic_before = engine_.ranks().traffic();
     const double waited_before = engine_.ranks().seconds_waited();
     const int64_t tokens = config_.train.global_batch * config_.train.sequence;
     const auto micro_tokens = static_cast<size_t>(config_.train.micro_batch * config_.train.sequence);
@@ -172,7 +172,7 @@ class Trainer {
     metrics.matmul_fraction = engine_.exec().flops / metrics.seconds / matmul_peak_;
     metrics.resident_bytes = static_cast<size_t>(process_memory().resident);
     metrics.ranks = world_.size();
-    metrics.sent_bytes = engine_.ranks().traffic().sent(world_.size()) - sent_before;
+    metrics.sent_bytes = (engine_.ranks().traffic() - traffic_before).sent(world_.size());
     metrics.seconds_waited = engine_.ranks().seconds_waited() - waited_before;
     return metrics;
   }

@@ -32,7 +32,7 @@ std::filesystem::path output_file(const std::filesystem::path& folder, const cha
     const rlimit limit{file_size_limit, file_size_limit};
     ::setrlimit(RLIMIT_FSIZE, &limit);
   }
-  ::execv(LLMZ_PROGRAM, arguments);
+  ::execvp(arguments[0], arguments);
   ::_exit(127);
 }
 
@@ -63,7 +63,7 @@ int Outcome::error_lines() const { return static_cast<int>(std::count(err.begin(
 Process::Process(const std::filesystem::path& folder, const std::vector<std::string>& arguments,
                  const ProcessOptions& options)
     : out_file_(output_file(folder, "out")), err_file_(output_file(folder, "err")) {
-  std::vector<std::string> words = {LLMZ_PROGRAM};
+  std::vector<std::string> words = {options.program.empty() ? LLMZ_PROGRAM : options.program};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> pointers;
   for (std::string& word : words) pointers.push_back(word.data());

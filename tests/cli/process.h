@@ -22,9 +22,10 @@ struct Outcome {
 
 struct ProcessOptions {
   uint64_t file_size_limit = 0;  ///< no file grows beyond so many bytes: a full disk. 0: no limit
+  std::string program = {};      ///< another than llmz, looked up in PATH
 };
 
-/// llmz in a process of its own, its working directory `folder`.
+/// llmz, or another program, in a process of its own, its working directory `folder`.
 class Process {
  public:
   Process(const std::filesystem::path& folder, const std::vector<std::string>& arguments,
@@ -33,6 +34,7 @@ class Process {
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
+  pid_t id() const { return pid_; }
   bool running();
   void send(int signal);
   Outcome wait();
@@ -45,7 +47,7 @@ class Process {
   Outcome outcome_;
 };
 
-/// Runs llmz to its end.
+/// Runs it to its end.
 Outcome run_llmz(const std::filesystem::path& folder, const std::vector<std::string>& arguments,
                  const ProcessOptions& options = {});
 
