@@ -119,6 +119,8 @@ class NcclCommunicator final : public Communicator {
 
   void must(ncclResult_t result, const char* call) const {
     if (result == ncclSuccess) return;
+    // Another rank is the cause: the world knows which, and says so first.
+    if (result == ncclRemoteError || result == ncclSystemError) std::this_thread::sleep_for(kWorldFirst);
     fail("NCCL: {} failed on {}: {}", call, world_.who(), error_text(result, comm_));
   }
 

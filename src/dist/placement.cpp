@@ -89,10 +89,10 @@ Device named(const Ranks& ranks, size_t r) {
 }
 
 void check_apart(const Ranks& ranks, const std::vector<Device>& devices) {
-  std::map<std::pair<std::string, std::string>, size_t> owners;
+  std::map<std::string, size_t> owners;
   for (size_t r = 0; r < ranks.size(); ++r) {
     const std::string& gpu = ranks[r].gpus[static_cast<size_t>(devices[r].index)];
-    const auto [owner, is_first] = owners.try_emplace({ranks[r].host, gpu}, r);
+    const auto [owner, is_first] = owners.try_emplace(gpu, r);
     check(is_first,
           "rank {} and rank {} would both take {} of host {} ({}), and each needs its own: with train.device = "
           "\"cuda\" a "
@@ -106,15 +106,15 @@ void check_apart(const Ranks& ranks, const std::vector<Device>& devices) {
 std::vector<Device> place_ranks(const std::vector<RankView>& ranks) {
   std::vector<Device> devices(ranks.size());
   if (!on_gpus(ranks)) return devices;
-  std::map<std::string, Places> hosts;  // of ranks that named no GPU
+  std::map<int, Places> machines;  // of ranks that named no GPU
   for (size_t r = 0; r < ranks.size(); ++r) {
     if (ranks[r].asked == "auto" || ranks[r].asked == "cuda") {
-      hosts[ranks[r].host].push_back(r);
+      machines[ranks[r].machine].push_back(r);
     } else {
       devices[r] = named(ranks, r);
     }
   }
-  for (const auto& [host, here] : hosts) place_host(ranks, here, devices);
+  for (const auto& [machine, here] : machines) place_host(ranks, here, devices);
   check_apart(ranks, devices);
   return devices;
 }

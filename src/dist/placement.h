@@ -9,7 +9,8 @@ namespace llmz::dist {
 
 /// What is known of a rank when its device is chosen.
 struct RankView {
-  std::string host;
+  int machine = 0;                ///< World::machine
+  std::string host;               ///< its name, for messages
   std::string asked;              ///< train.device as this rank has it: auto, cpu, cuda or cuda:k
   std::vector<std::string> gpus;  ///< identities of the GPUs that it sees, in its numbering
   std::string reason;             ///< why it sees none

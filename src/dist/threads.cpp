@@ -8,9 +8,9 @@
 namespace llmz::dist {
 namespace {
 
-/// This host and the processors this process may run on, as one text.
+/// This machine and the processors this process may run on, as one text.
 std::string processors(const World& world) {
-  std::string text = world.host() + ":";
+  std::string text = fmt::format("{}:", world.machine(world.rank()));
   cpu_set_t set;
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof set, &set) != 0) return text;

@@ -20,7 +20,7 @@ std::string this_host() {
 
 class SingleWorld final : public World {
  public:
-  SingleWorld() : World(0, 1) { set_hosts({this_host()}, 0, 1); }
+  SingleWorld() : World(0, 1) { set_hosts({this_host()}, {0}); }
   std::string_view name() const override { return "single"; }
   std::vector<std::string> all_gather(const std::string& mine) override { return {mine}; }
   int64_t max(int64_t mine) override { return mine; }
@@ -33,10 +33,13 @@ class SingleWorld final : public World {
 
 }  // namespace
 
-void World::set_hosts(std::vector<std::string> hosts, int local_rank, int local_size) {
+void World::set_hosts(std::vector<std::string> hosts, std::vector<int> machines) {
   hosts_ = std::move(hosts);
-  local_rank_ = local_rank;
-  local_size_ = local_size;
+  machines_ = std::move(machines);
+  const auto begin = machines_.begin();
+  const int here = machine(rank_);
+  local_rank_ = static_cast<int>(std::count(begin, begin + rank_, here));
+  local_size_ = static_cast<int>(std::count(begin, machines_.end(), here));
 }
 
 std::string World::who() const { return fmt::format("rank {} of {} ({})", rank_, size_, host()); }
@@ -72,7 +75,8 @@ void World::check_same(const std::string& what, const std::string& mine) {
 
 void World::give_up(const std::string& message) {
   // Ranks mostly fail together and of the same cause: the first to speak ends the others before they do.
-  if (rank_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1000 + 20 * std::min(rank_, 50)));
+  // A busy machine takes its time over that.
+  if (rank_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(2500 + 20 * std::min(rank_, 50)));
   fmt::print(stderr, "llmz: {}: {}\n", who(), message);
   std::fflush(stderr);
   abort();

@@ -26,17 +26,22 @@ int size_of(MPI_Comm group) {
 }
 
 struct Place {
-  int rank = 0, size = 1, local_rank = 0, local_size = 1;
+  int rank = 0, size = 1;
+  std::vector<int> machines;  ///< of all ranks
   std::string host;
 };
 
 Place find_place() {
-  Place place{.rank = rank_of(MPI_COMM_WORLD), .size = size_of(MPI_COMM_WORLD), .host = {}};
+  Place place;
+  place.rank = rank_of(MPI_COMM_WORLD);
+  place.size = size_of(MPI_COMM_WORLD);
   MPI_Comm on_host = MPI_COMM_NULL;
   must_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, place.rank, MPI_INFO_NULL, &on_host),
            "MPI_Comm_split_type");
-  place.local_rank = rank_of(on_host);
-  place.local_size = size_of(on_host);
+  int machine = place.rank;  // that of the first there
+  must_mpi(MPI_Bcast(&machine, 1, MPI_INT, 0, on_host), "MPI_Bcast");
+  place.machines.resize(static_cast<size_t>(place.size));
+  must_mpi(MPI_Allgather(&machine, 1, MPI_INT, place.machines.data(), 1, MPI_INT, MPI_COMM_WORLD), "MPI_Allgather");
   MPI_Comm_free(&on_host);
   char name[MPI_MAX_PROCESSOR_NAME] = {};
   int length = 0;
@@ -49,7 +54,7 @@ class MpiWorld final : public World {
  public:
   MpiWorld(std::shared_ptr<MpiThread> thread, const Place& place)
       : World(place.rank, place.size), thread_(std::move(thread)) {
-    set_hosts(all_gather(place.host), place.local_rank, place.local_size);
+    set_hosts(all_gather(place.host), place.machines);
   }
   std::string_view name() const override { return "MPI"; }
 
@@ -81,8 +86,11 @@ class MpiWorld final : public World {
 
   double sum(double mine) override {
     double total = 0;
-    thread_->run(
-        [&] { must_mpi(MPI_Allreduce(&mine, &total, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD), "MPI_Allreduce"); });
+    thread_->run([&] {
+      // Not MPI_Allreduce, of which only good implementations give all ranks the same bits; decisions hang on them.
+      must_mpi(MPI_Reduce(&mine, &total, 1, MPI_DOUBLE, MPI_SUM, 0, MPI_COMM_WORLD), "MPI_Reduce");
+      must_mpi(MPI_Bcast(&total, 1, MPI_DOUBLE, 0, MPI_COMM_WORLD), "MPI_Bcast");
+    });
     return total;
   }
 
@@ -117,6 +125,13 @@ std::unique_ptr<World> make_mpi_world() {
   auto thread = MpiThread::get();
   Place place;
   thread->run([&] { place = find_place(); });
+  const int started = launch_of_this_process().size;
+  if (place.size == 1 && started > 1) {
+    fail(
+        "the launcher has started {} processes, and MPI ({}) sees this one alone: start llmz with the mpirun of that "
+        "MPI, or with srun --mpi=pmix",
+        started, mpi_library());
+  }
   return std::make_unique<MpiWorld>(std::move(thread), place);
 }
 

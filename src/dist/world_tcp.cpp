@@ -50,12 +50,12 @@ T from_bytes(const std::string& bytes) {
 class TcpWorld final : public World {
  public:
   TcpWorld(const WorldOptions& options, Meeting meeting) : World(options.rank, options.size) {
-    const auto here = [&, r = static_cast<size_t>(options.rank)](size_t until) {
-      const auto begin = meeting.machines.begin();
-      return static_cast<int>(std::count(begin, begin + static_cast<std::ptrdiff_t>(until), meeting.machines[r]));
-    };
-    const int local_rank = here(static_cast<size_t>(options.rank)), local_size = here(meeting.machines.size());
-    set_hosts(std::move(meeting.hosts), local_rank, local_size);
+    std::vector<int> machines;
+    for (const std::string& machine : meeting.machines) {
+      const auto first = std::find(meeting.machines.begin(), meeting.machines.end(), machine);
+      machines.push_back(static_cast<int>(first - meeting.machines.begin()));
+    }
+    set_hosts(std::move(meeting.hosts), std::move(machines));
     for (size_t i = 0; i < meeting.peers.size(); ++i) {
       if (!meeting.peers[i]) continue;
       peers_.push_back(std::make_unique<Peer>());

@@ -1,7 +1,9 @@
 #include "llmz/train/engine.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstring>
 
 #include "llmz/core/transfer.h"
 #include "llmz/ops/elementwise.h"
@@ -42,7 +44,6 @@ MemoryPlan Engine::plan(const EngineOptions& options) {
       body.measure(exec);
       body.update(exec, 1, 0.0);
       WholeState(exec, *body.optimizer);
-      body.sum_weights(exec);
       if (options.build.probes) body.diagnose(exec);
     }
     body.evaluate(exec);
@@ -217,11 +218,10 @@ double Engine::update(int64_t step, double lr) {
   const double norm = static_cast<double>(host_scalar<float>(*memory_, body_->clip->norm()));
   if (!std::isfinite(norm)) {
     const std::string bad = first_bad_tensor();
-    fail(
-        "step {}: the gradient norm is not finite; the first bad tensor is {}. Weights are unchanged. Lower "
-        "optimizer.lr, "
-        "lengthen schedule.warmup, or resume from an earlier checkpoint",
-        step, bad.empty() ? "none (the sum of squares overflows)" : bad);
+    throw NotFinite(
+        fmt::format("step {}: the gradient norm is not finite; the first bad tensor is {}. Weights are unchanged. "
+                    "Lower optimizer.lr, lengthen schedule.warmup, or resume from an earlier checkpoint",
+                    step, bad.empty() ? "none (the sum of squares overflows)" : bad));
   }
   body_->update(*exec_, step, lr);
   return norm;
@@ -268,6 +268,22 @@ bool Engine::on_any_rank(bool here) {
   return host_scalar<float>(*memory_, body_->scalar) > 0;
 }
 
+namespace {
+
+/// Every bit counts, and where it stands: `digest` goes on over the tensor's words of 8 bytes, the last filled with 0.
+uint64_t mix(uint64_t digest, const Tensor& t) {
+  constexpr uint64_t kOdd = 0x9e3779b97f4a7c15;  // 2⁶⁴ over the golden ratio: a product mixes upwards, a rotation down
+  const auto* bytes = static_cast<const std::byte*>(t.data);
+  for (size_t at = 0, size = t.bytes(); at < size; at += sizeof(uint64_t)) {
+    uint64_t word = 0;
+    std::memcpy(&word, bytes + at, std::min(sizeof word, size - at));
+    digest = (std::rotl(digest, 25) ^ word) * kOdd;
+  }
+  return digest;
+}
+
+}  // namespace
+
 std::string Engine::first_bad_tensor() {
   // As the optimizer sees them: of what is split, a rank has only its own rows summed.
   const auto& parameters = options_.training ? body_->owned->parameters() : body_->model->parameters();
@@ -281,9 +297,14 @@ std::string Engine::first_bad_tensor() {
   return "";
 }
 
-double Engine::weights_sum() {
-  body_->sum_weights(*exec_);
-  return static_cast<double>(host_scalar<float>(*memory_, body_->scalar));
+uint64_t Engine::weights_digest() {
+  uint64_t digest = 0;
+  for (const Parameter* p : model().parameters()) {
+    HostMirror host(memory_.get(), p->weight);
+    host.download();
+    digest = mix(digest, host.tensor());
+  }
+  return digest;
 }
 
 }  // namespace llmz::train

@@ -120,12 +120,6 @@ void Engine::Body::update(Exec& exec, int64_t step, double lr) {
   if (owned->shared()) owned->gather_weights(*exec.ranks);
 }
 
-void Engine::Body::sum_weights(Exec& exec) {
-  const ProgramScope program(exec.memory, "weights_sum");
-  ops::fill(exec, scalar, 0.0f);
-  for (const Parameter* p : model->parameters()) ops::sum_of_squares(exec, scalar, p->weight);
-}
-
 void Engine::Body::evaluate(Exec& exec) {
   const ProgramScope program(exec.memory, "evaluate");
   model->evaluate(exec, losses, tokens, targets);

@@ -35,8 +35,6 @@ struct Engine::Body {
   void measure(Exec& exec);
   void update(Exec& exec, int64_t step, double lr);
   void evaluate(Exec& exec);
-  /// Σ w² over all weights into `scalar`.
-  void sum_weights(Exec& exec);
 
  private:
   void share_bases(Exec& exec);

@@ -1,6 +1,5 @@
 #include "llmz/train/trainer.h"
 
-#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -56,16 +55,15 @@ class Trainer {
     if (folder_ != nullptr && state_.best_step > 0) folder_->mark_best(state_.best_step);
   }
 
-  TrainResult run() {
+  TrainResult run(const StopSignals& stop) {
     const int64_t steps = config_.train.steps, first = state_.step;
     if (folder_ != nullptr) {
       announce();
       records_.emplace(*folder_, first, steps, config_.output.log_every);
     }
     data::Prefetcher batches(loader_, first, world_.rank(), world_.size());
-    const StopSignals stop;
     TrainResult result;
-
+    result.signal = static_cast<int>(world_.max(stop.received()));
     while (state_.step < steps && result.signal == 0) {
       const StepMetrics metrics = step(batches);
       result.loss = metrics.loss;
@@ -160,7 +158,11 @@ class Trainer {
     }
     StepMetrics metrics;
     metrics.lr = config_.optimizer.lr * optim::schedule_factor(config_.schedule, state_.step, config_.train.steps);
-    metrics.grad_norm = engine_.update(state_.step + 1, metrics.lr);
+    try {
+      metrics.grad_norm = engine_.update(state_.step + 1, metrics.lr);
+    } catch (const NotFinite& e) {
+      throw dist::SharedError(e.what());
+    }
     metrics.loss = engine_.loss_sum() / static_cast<double>(tokens);
     state_.step += 1;
     state_.tokens += tokens;
@@ -192,17 +194,17 @@ class Trainer {
     return true;
   }
 
-  /// Every rank updates its own copy of what is not split. On processors of different kinds the copies may part.
+  /// Every rank updates its own copy of what is not split: on processors of different kinds they may part, bit by bit,
+  /// and gradients of different models would be averaged.
   void check_weights_agree() {
     if (world_.size() == 1) return;
-    const auto bits = std::bit_cast<int64_t>(engine_.weights_sum());
-    if (world_.max(bits) == -world_.max(-bits)) return;
+    const auto digest = static_cast<int64_t>(engine_.weights_digest() >> 1);
+    if (world_.max(digest) == -world_.max(-digest)) return;
     throw dist::SharedError(
         fmt::format("after step {} the ranks no longer hold the same weights, so nothing was saved: their processors "
-                    "round differently, "
-                    "or memory is faulty. With distributed.zero_stage = 1 weights come from one rank each and cannot "
-                    "part; --resume "
-                    "goes on from the last checkpoint",
+                    "or libraries round differently, or memory is faulty. Use machines of one kind, or "
+                    "distributed.zero_stage = 1, with which every matrix comes from one rank; --resume goes on from "
+                    "the last checkpoint",
                     state_.step));
   }
 
@@ -306,6 +308,7 @@ namespace {
 
 TrainResult train_together(const TrainRequest& request, dist::World& world) {
   const RunConfig& config = request.config;
+  const StopSignals stop;  // from here on: one that comes while checksums are made is not lost
   // All that can be wrong with the data or the machine is found before the folder is touched.
   std::optional<RunData> data;
   EngineOptions options;
@@ -316,6 +319,9 @@ TrainResult train_together(const TrainRequest& request, dist::World& world) {
   });
   world.check_same("the configuration", to_json(config, /*complete=*/true));
   world.check_same("the training data", fmt::format("{} {}", data->train.tokens(), data->train.tokenizer_hash()));
+  const auto& validation = data->validation;
+  world.check_same("the validation data",
+                   validation ? fmt::format("{} {}", validation->tokens(), validation->tokenizer_hash()) : "none");
   options = engine_options(config, dist::assign_device(world, config.train.device), {world.rank(), world.size()});
   use_threads(config.train.threads, dist::fair_threads(world));
   std::optional<RunFolder> folder;
@@ -328,7 +334,7 @@ TrainResult train_together(const TrainRequest& request, dist::World& world) {
   Trainer trainer(config, options, *data, folder ? &*folder : nullptr, request.resume, peak, world);
   if (folder) folder->write_config(to_json(config));
   try {
-    return trainer.run();
+    return trainer.run(stop);
   } catch (const dist::SharedError&) {
     throw;
   } catch (const std::exception& e) {

@@ -16,7 +16,11 @@ using Gpus = std::vector<std::string>;
 const Gpus kTwo = {"GPU-a", "GPU-b"}, kFour = {"GPU-a", "GPU-b", "GPU-c", "GPU-d"};
 
 RankView rank(const std::string& host, const std::string& asked, const Gpus& gpus) {
-  return {.host = host, .asked = asked, .gpus = gpus, .reason = gpus.empty() ? "no NVIDIA driver is loaded" : ""};
+  return {.machine = host == "y" ? 1 : 0,
+          .host = host,
+          .asked = asked,
+          .gpus = gpus,
+          .reason = gpus.empty() ? "no NVIDIA driver is loaded" : ""};
 }
 
 std::string placed(const std::vector<RankView>& ranks) {
@@ -63,12 +67,21 @@ TEST_CASE("more ranks than GPUs on a host") {
 }
 
 TEST_CASE("a GPU that is named is taken, by one rank of a host") {
-  CHECK(placed({rank("x", "cuda:1", kTwo), rank("y", "cuda:1", kFour)}) == "cuda:1 cuda:1 ");
+  CHECK(placed({rank("x", "cuda:1", kTwo), rank("y", "cuda:1", {"GPU-e", "GPU-f"})}) == "cuda:1 cuda:1 ");
   CHECK(placed({rank("x", "cuda:1", kTwo), rank("x", "cuda:0", kTwo)}) == "cuda:1 cuda:0 ");
   CHECK_ERROR(place_ranks({rank("x", "cuda:1", kTwo), rank("x", "cuda:1", kTwo)}), "rank 0 and rank 1", "cuda:1",
               "host x", "GPU-b");
   CHECK_ERROR(place_ranks({rank("x", "cuda:2", kTwo), rank("y", "cuda:0", kTwo)}), "rank 0 (x)", "sees 2 GPUs");
   CHECK_ERROR(place_ranks({rank("x", "cuda:0", kTwo), rank("x", "cuda", kTwo)}), "rank 0 and rank 1");
+}
+
+TEST_CASE("machines are told apart by their memory, not by their names") {
+  // Containers on two nodes that have the same name.
+  RankView other = rank("x", "cuda", {"GPU-e", "GPU-f"});
+  other.machine = 7;
+  CHECK(placed({rank("x", "cuda", kTwo), other, rank("x", "cuda", kTwo), other}) == "cuda:0 cuda:0 cuda:1 cuda:1 ");
+  // Two containers on one node, which share neither name nor memory: its GPU is one.
+  CHECK_ERROR(place_ranks({rank("x", "cuda", kTwo), rank("y", "cuda", kTwo)}), "rank 0 and rank 1", "GPU-a");
 }
 
 TEST_CASE("one GPU under two numbers is one GPU") {

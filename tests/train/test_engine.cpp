@@ -1,6 +1,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <set>
 
 #include "catch.h"
 #include "llmz/core/random.h"
@@ -90,6 +91,31 @@ TEST_CASE("steps repeat bit for bit, and training lowers the loss") {
   CHECK(std::memcmp(results[0].data(), results[1].data(), results[0].size() * sizeof(float)) == 0);
   CHECK(first_loss == Approx(std::log(61.0)).margin(1.0));
   CHECK(last_loss < 0.5 * first_loss);
+}
+
+TEST_CASE("a digest tells weights apart that differ in one bit, wherever it is") {
+  Engine a(small(1)), b(small(1));
+  a.initialise(3);
+  b.initialise(3);
+  const uint64_t digest = a.weights_digest();
+  CHECK(b.weights_digest() == digest);
+  std::set<uint64_t> seen = {digest};
+  for (const Parameter* p : b.model().parameters()) {
+    auto* const words = static_cast<uint32_t*>(p->weight.data);
+    // The first and the last number: an odd number of them does not fill the digest's words.
+    for (uint32_t* word : {words, words + p->weight.numel() - 1}) {
+      for (const int bit : {0, 31}) {
+        *word ^= 1u << bit;
+        seen.insert(b.weights_digest());
+        *word ^= 1u << bit;
+      }
+    }
+  }
+  CHECK(seen.size() == 1 + 4 * b.model().parameters().size());
+  // Two numbers that have changed places.
+  float* const w = b.model().parameters().front()->weight.as<float>();
+  std::swap(w[0], w[2]);
+  CHECK(seen.insert(b.weights_digest()).second);
 }
 
 TEST_CASE("planned bytes are allocated bytes") {

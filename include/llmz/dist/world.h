@@ -65,6 +65,9 @@ class World {
   int local_rank() const { return local_rank_; }
   int local_size() const { return local_size_; }
 
+  /// The lowest rank of those that share memory with `rank`, which so names its machine: host names may be given twice.
+  int machine(int rank) const { return machines_[static_cast<size_t>(rank)]; }
+
   /// "rank 2 of 4 (host)", to begin a message with.
   std::string who() const;
 
@@ -75,12 +78,14 @@ class World {
 
  protected:
   World(int rank, int size) : rank_(rank), size_(size) {}
-  void set_hosts(std::vector<std::string> hosts, int local_rank, int local_size);
+  /// By rank: the host's name, and the machine as `machine` has it.
+  void set_hosts(std::vector<std::string> hosts, std::vector<int> machines);
   virtual std::unique_ptr<Communicator> make_cpu_communicator() = 0;
 
  private:
   int rank_, size_;
   std::vector<std::string> hosts_;
+  std::vector<int> machines_;
   int local_rank_ = 0, local_size_ = 1;
 };
 

@@ -44,6 +44,12 @@ struct CodeError {
   double relative_error = 0;
 };
 
+/// A step went wrong, on all ranks: each throws this with the same text.
+class NotFinite : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A model, its optimizer and their memory on one device: one rank of a run. With several ranks `micro_step`, `update`,
 /// `loss_sum`, `initialise` and `WholeState` are collective. Every buffer is planned before the first step: the same
 /// code that runs a step is run once on nothing to learn what it needs.
@@ -87,7 +93,7 @@ class Engine {
   /// Σ loss over the targets of all micro-steps of all ranks since `begin_step`, in nats.
   double loss_sum();
   /// Measures the global gradient norm, clips, updates the weights. `step` counts from 1. Returns the norm before
-  /// clipping: the one number that a step waits for, since it keeps a NaN out of the weights. Throws Error naming the
+  /// clipping: the one number that a step waits for, since it keeps a NaN out of the weights. Throws NotFinite naming the
   /// first bad tensor, and updates nothing, when the norm is not finite.
   double update(int64_t step, double lr);
 
@@ -101,8 +107,8 @@ class Engine {
   /// Name of the first weight or gradient, in the model's order, that holds a NaN or an infinity on any rank; empty
   /// when none does. Collective. Not for f64.
   std::string first_bad_tensor();
-  /// Σ w² over this rank's weights: ranks that hold the same weights have the same bits. Not for f64.
-  double weights_sum();
+  /// Of every bit of this rank's weights: ranks that hold the same ones have the same number.
+  uint64_t weights_digest();
 
  private:
   struct Body;
