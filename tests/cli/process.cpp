@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 
 #include "llmz/core/error.h"
 #include "llmz/io/files.h"
@@ -107,6 +108,11 @@ Outcome Process::wait() {
   outcome_.out = take_file(out_file_);
   outcome_.err = take_file(err_file_);
   return outcome_;
+}
+
+void hide_gpus() {
+  ::setenv("CUDA_VISIBLE_DEVICES", "", 1);
+  ::setenv("LLMZ_EMULATED_GPUS", "0", 1);
 }
 
 Outcome run_llmz(const std::filesystem::path& folder, const std::vector<std::string>& arguments,

@@ -47,6 +47,9 @@ class Process {
   Outcome outcome_;
 };
 
+/// Programs started from now on see no GPU, in any build.
+void hide_gpus();
+
 /// Runs it to its end.
 Outcome run_llmz(const std::filesystem::path& folder, const std::vector<std::string>& arguments,
                  const ProcessOptions& options = {});

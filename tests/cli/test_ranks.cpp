@@ -29,6 +29,7 @@ int free_port() {
 
 /// The same command on every rank; how each ended.
 std::vector<Outcome> run_ranks(const fs::path& folder, int ranks, const std::vector<std::string>& command) {
+  hide_gpus();  // CPUs in any number
   const std::string rendezvous = fmt::format("tcp:127.0.0.1:{}", free_port());
   std::vector<std::unique_ptr<Process>> processes;
   for (int rank = 0; rank < ranks; ++rank) {
