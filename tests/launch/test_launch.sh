@@ -53,6 +53,13 @@ again=1
 trap 'again=1; kill -USR1 $child' USR1
 trap 'echo "$name terminated" >>"$CALLS"; kill -KILL $child; exit 1' TERM HUP INT
 while [ $again = 1 ]; do again=0; wait $child; status=$?; done
+# srun --kill-on-bad-exit with a task that is slower to leave, which ends by the signal FAKE_STRAGGLER.
+if [ $status != 0 ] && [ -n "${FAKE_STRAGGLER:-}" ]; then
+  sleep 100 &
+  kill "-$FAKE_STRAGGLER" $!
+  wait $!
+  status=$?
+fi
 exit $status
 END
 program mpirun <<'END'
@@ -199,6 +206,17 @@ check "batch: a stopped run is requeued" times 1 "^scontrol requeue 12345$"
 check "batch: exit code of a requeued job" is "$status" 0
 FAKE_PMIX=1 SLURM_RESTART_COUNT=2 LLMZ_MAX_REQUEUES=2 stop USR1 "$batch" config.json
 check "batch: not requeued for ever" not called scontrol
+for signal in TERM KILL; do
+  FAKE_STRAGGLER=$signal FAKE_PMIX=1 stop USR1 "$batch" config.json
+  check "batch: requeued although srun ended a slower task by $signal" times 1 "^scontrol requeue 12345$"
+  check "batch: exit code after $signal" is "$status" 0
+  FAKE_STRAGGLER=$signal FAKE_PMIX=1 stop "USR1 0.1 TERM" "$batch" config.json
+  check "batch: a cancelled run is not requeued after $signal" not called scontrol
+  FAKE_STRAGGLER=$signal FAKE_PMIX=1 FAKE=fail finish "$batch" config.json
+  check "batch: a failed run is not requeued after $signal" not called scontrol
+done
+FAKE_STRAGGLER=TERM FAKE_PMIX=1 SLURM_RESTART_COUNT=2 LLMZ_MAX_REQUEUES=2 stop USR1 "$batch" config.json
+check "batch: not requeued for ever after TERM" not called scontrol
 SLURM_GPUS_ON_NODE=4 stop USR1 "$batch" config.json
 check "batch: without pmix over TCP" called "^srun --mpi=none --distribution=block"
 check "batch: where rank 0 is, and who this is" called "--rendezvous tcp:node7:22345 --rank 3 --ranks 8$"
