@@ -69,7 +69,12 @@ exec starter mpirun "$@"
 END
 program srun <<'END'
 #!/usr/bin/env bash
-if [ "$1" = --mpi=list ]; then printf 'MPI plugin types are...\n\tnone\n%s' "${FAKE_PMIX:+$'\tpmix\n'}" >&2; exit 0; fi
+if [ "$1" = --mpi=list ]; then
+  printf 'MPI plugin types are...\n\tnone\n%s' "${FAKE_PMIX:+$'\tpmix\n'}" >&2
+  sleep 0.1 # a reader that is content with the first lines has gone by now
+  echo "specific versions: ${FAKE_PMIX:+pmix_v4}" >&2 || exit 1
+  exit 0
+fi
 SLURM_PROCID=3 exec starter srun "$@"
 END
 program scontrol <<'END'
