@@ -167,7 +167,7 @@ for wrong in "two config.json" "0 config.json" "2" "2 nothing.json"; do
 done
 
 hosts=$launch/hosts.sh
-printf '# two hosts\nalpha slots=2\nbeta   slots=3 # five ranks\n\n' >hosts.txt
+printf '# two hosts\nalpha max_slots=8 slots=2\nbeta \tslots=3 max-slots=9# five ranks\n\n' >hosts.txt
 export NCCL_DEBUG=INFO
 FAKE=finish finish "$hosts" --interface eth1 hosts.txt config.json --resume
 check "hosts: a finished run" is "$status" 0
@@ -189,7 +189,7 @@ for host in gone:"cannot be reached" old:"old: has 'llmz 0', and this machine 'l
   check "hosts: ${host%%:*} is not started" not called .
   check "hosts: ${host%%:*} exit code" is "$status" 1
 done
-for line in "alpha" "alpha slots=x" "# nothing"; do
+for line in "alpha" "alpha slots=x" "alpha slots=0" "alpha slots=2x" "alpha max_slots=2" "# nothing"; do
   echo "$line" >bad.txt
   finish "$hosts" bad.txt config.json
   check "hosts: refuses '$line'" said "^error: bad.txt"
