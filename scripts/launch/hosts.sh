@@ -45,9 +45,10 @@ config=$(realpath -s -- "$config")
 read_hostfile() {
   awk '{ sub(/#.*/, "") }
     NF == 0 { next }
-    !/[ \t]slots=[1-9][0-9]*([ \t]|$)/ { print "line " NR ": " $1 " has no slots=N, its number of ranks"; bad = 1; next }
+    { slots = 0; for (i = 2; i <= NF; ++i) if ($i ~ /^slots=[1-9][0-9]*$/) slots = substr($i, 7) } # not max_slots=
+    !slots { print "line " NR ": " $1 " has no slots=N, its number of ranks"; bad = 1; next }
     seen[$1]++ { print "line " NR ": " $1 " stands there twice"; bad = 1; next }
-    { match($0, /slots=[0-9]+/); print $1, substr($0, RSTART + 6, RLENGTH - 6) }
+    { print $1, slots }
     END { exit bad }' "$hostfile"
 }
 

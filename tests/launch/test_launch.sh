@@ -53,6 +53,13 @@ again=1
 trap 'again=1; kill -USR1 $child' USR1
 trap 'echo "$name terminated" >>"$CALLS"; kill -KILL $child; exit 1' TERM HUP INT
 while [ $again = 1 ]; do again=0; wait $child; status=$?; done
+# srun --kill-on-bad-exit with a task that is slower to leave, which ends by the signal FAKE_STRAGGLER.
+if [ $status != 0 ] && [ -n "${FAKE_STRAGGLER:-}" ]; then
+  sleep 100 &
+  kill "-$FAKE_STRAGGLER" $!
+  wait $!
+  status=$?
+fi
 exit $status
 END
 program mpirun <<'END'
@@ -62,7 +69,12 @@ exec starter mpirun "$@"
 END
 program srun <<'END'
 #!/usr/bin/env bash
-if [ "$1" = --mpi=list ]; then printf 'MPI plugin types are...\n\tnone\n%s' "${FAKE_PMIX:+$'\tpmix\n'}" >&2; exit 0; fi
+if [ "$1" = --mpi=list ]; then
+  printf 'MPI plugin types are...\n\tnone\n%s' "${FAKE_PMIX:+$'\tpmix\n'}" >&2
+  sleep 0.1 # a reader that is content with the first lines has gone by now
+  echo "specific versions: ${FAKE_PMIX:+pmix_v4}" >&2 || exit 1
+  exit 0
+fi
 SLURM_PROCID=3 exec starter srun "$@"
 END
 program scontrol <<'END'
@@ -155,7 +167,7 @@ for wrong in "two config.json" "0 config.json" "2" "2 nothing.json"; do
 done
 
 hosts=$launch/hosts.sh
-printf '# two hosts\nalpha slots=2\nbeta   slots=3 # five ranks\n\n' >hosts.txt
+printf '# two hosts\nalpha max_slots=8 slots=2\nbeta \tslots=3 max-slots=9# five ranks\n\n' >hosts.txt
 export NCCL_DEBUG=INFO
 FAKE=finish finish "$hosts" --interface eth1 hosts.txt config.json --resume
 check "hosts: a finished run" is "$status" 0
@@ -177,7 +189,7 @@ for host in gone:"cannot be reached" old:"old: has 'llmz 0', and this machine 'l
   check "hosts: ${host%%:*} is not started" not called .
   check "hosts: ${host%%:*} exit code" is "$status" 1
 done
-for line in "alpha" "alpha slots=x" "# nothing"; do
+for line in "alpha" "alpha slots=x" "alpha slots=0" "alpha slots=2x" "alpha max_slots=2" "# nothing"; do
   echo "$line" >bad.txt
   finish "$hosts" bad.txt config.json
   check "hosts: refuses '$line'" said "^error: bad.txt"
@@ -199,6 +211,17 @@ check "batch: a stopped run is requeued" times 1 "^scontrol requeue 12345$"
 check "batch: exit code of a requeued job" is "$status" 0
 FAKE_PMIX=1 SLURM_RESTART_COUNT=2 LLMZ_MAX_REQUEUES=2 stop USR1 "$batch" config.json
 check "batch: not requeued for ever" not called scontrol
+for signal in TERM KILL; do
+  FAKE_STRAGGLER=$signal FAKE_PMIX=1 stop USR1 "$batch" config.json
+  check "batch: requeued although srun ended a slower task by $signal" times 1 "^scontrol requeue 12345$"
+  check "batch: exit code after $signal" is "$status" 0
+  FAKE_STRAGGLER=$signal FAKE_PMIX=1 stop "USR1 0.1 TERM" "$batch" config.json
+  check "batch: a cancelled run is not requeued after $signal" not called scontrol
+  FAKE_STRAGGLER=$signal FAKE_PMIX=1 FAKE=fail finish "$batch" config.json
+  check "batch: a failed run is not requeued after $signal" not called scontrol
+done
+FAKE_STRAGGLER=TERM FAKE_PMIX=1 SLURM_RESTART_COUNT=2 LLMZ_MAX_REQUEUES=2 stop USR1 "$batch" config.json
+check "batch: not requeued for ever after TERM" not called scontrol
 SLURM_GPUS_ON_NODE=4 stop USR1 "$batch" config.json
 check "batch: without pmix over TCP" called "^srun --mpi=none --distribution=block"
 check "batch: where rank 0 is, and who this is" called "--rendezvous tcp:node7:22345 --rank 3 --ranks 8$"

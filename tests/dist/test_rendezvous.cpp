@@ -1,0 +1,85 @@
+#include "errors.h"
+#include "tcp_ranks.h"
+
+using namespace llmz;
+using namespace llmz::dist;
+using namespace llmz::testing;
+
+TEST_CASE("TCP: rank 0 may start last") {
+  const int port = free_port();
+  check_all_well(run_forked(3, [&](int r) {
+    if (r == 0) rest(1);
+    make_world(at(port, r, 3))->barrier();
+  }));
+}
+
+TEST_CASE("TCP: what is wrong with flags") {
+  const auto with = [](const std::string& rendezvous, int rank, int size) {
+    return make_world({.rendezvous = rendezvous, .rank = rank, .size = size, .timeout_seconds = 1});
+  };
+  for (const char* text : {"host:29500", "tcp:", "tcp:host", "tcp::29500", "udp:host:1"}) {
+    CHECK_ERROR(with(text, 0, 1), text, "--rendezvous", "tcp:HOST:PORT");
+  }
+  CHECK_ERROR(with("tcp:::1:29500", 0, 1), "brackets");
+  for (const char* text : {"tcp:host:0", "tcp:host:65536", "tcp:host:port", "tcp:host:", "tcp:host:-1"}) {
+    CHECK_ERROR(with(text, 0, 1), text, "from 1 to 65535");
+  }
+  CHECK_ERROR(with("tcp:host:29500", -1, 2), "--rank R", "--ranks N");
+  CHECK_ERROR(with("tcp:host:29500", 0, -1), "--rank R", "--ranks N");
+  CHECK_ERROR(with("tcp:host:29500", 2, 2), "--rank is 2", "from 0 to 1");
+  CHECK_ERROR(with("tcp:no-such-host.invalid:29500", 1, 2), "no-such-host.invalid", "--rendezvous", "not known");
+  CHECK_ERROR(make_world({.rank = 0, .size = 2}), "--rendezvous");
+}
+
+TEST_CASE("TCP: nobody comes, nobody listens") {
+  const int port = free_port();
+  CHECK_ERROR(make_world(at(port, 0, 3, 0.5)), "1 of 3 ranks have come", "missing: 1, 2", std::to_string(port));
+  CHECK_ERROR(make_world(at(port, 1, 3, 0.5)), "takes no connection", std::to_string(port));
+  const std::vector<Ended> ended = run_forked(2, [&](int r) { make_world(at(port, r, 3, 4)); });
+  for (const Ended& e : ended) CHECK_THAT(e.said, contains("missing: 2"));
+}
+
+TEST_CASE("TCP: a port in use") {
+  const int port = free_port();
+  Forked leader(1, [&](int) { make_world(at(port, 0, 2)); });
+  await_listener(port);
+  CHECK_ERROR(make_world(at(port, 0, 2)), "is in use on this host", std::to_string(port));
+  check_all_well(run_forked(1, [&](int) { make_world(at(port, 1, 2)); }));
+  check_all_well(leader.wait());
+}
+
+TEST_CASE("TCP: ranks that do not fit together are told why") {
+  const int port = free_port();
+  std::vector<Ended> ended = run_forked(2, [&](int r) { make_world(at(port, r, r == 1 ? 4 : 3)); });
+  for (const Ended& e : ended) {
+    CHECK(e.code == 3);
+    CHECK_THAT(e.said, contains("rank 1 (") && contains("has --ranks 4, and rank 0"));
+  }
+
+  const int other = free_port();
+  ended = run_forked(3, [&](int r) { make_world(at(other, r == 0 ? 0 : 1, 3)); });
+  for (const Ended& e : ended) CHECK_THAT(e.said, contains("two processes have --rank 1"));
+}
+
+TEST_CASE("TCP: strangers are shown the door, and do not listen as rank 0") {
+  const int port = free_port();
+  Forked leader(1, [&](int) { make_world(at(port, 0, 2)); });
+  CHECK(answer_to("GET / HTTP/1.1\r\n" + std::string(2000, 'x'), port) == "");
+  check_all_well(run_forked(1, [&](int) { make_world(at(port, 1, 2)); }));
+  check_all_well(leader.wait());
+
+  // A server of something else in the place of rank 0.
+  const int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  socklen_t length = sizeof address;
+  REQUIRE(bind(server, reinterpret_cast<sockaddr*>(&address), length) == 0);
+  REQUIRE(listen(server, 4) == 0);
+  getsockname(server, reinterpret_cast<sockaddr*>(&address), &length);
+  Forked client(1, [&](int) { make_world(at(ntohs(address.sin_port), 1, 2)); });
+  const int guest = accept(server, nullptr, nullptr);
+  REQUIRE(write(guest, "HTTP/1.1 400 Bad Request\r\n\r\n", 28) == 28);
+  CHECK_THAT(client.wait()[0].said, contains("not"));
+  close(guest);
+  close(server);
+}
