@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # How fast llmz trains with two ranks over a slow network, on one machine: two network namespaces stand for two hosts, a
-# veth pair with a rate limit and a delay for the wire. Needs root, Linux, iproute2 and Open MPI.
+# veth pair with a rate limit for the wire, or, with a delay, two TUN devices and a program that lets packets wait. Needs
+# root, Linux, iproute2 and Open MPI.
 #   scripts/bench_network.sh [options] CONFIG... [-- arguments of llmz train]
 #   scripts/bench_network.sh configs/quickstart.json configs/quickstart.json:preset=lean -- --set train.global_batch=16
 #   scripts/bench_network.sh --check --rate 1gbit      no llmz: is the wire as slow as it should be? (needs mpicxx)
 # CONFIG may be followed by settings of its own: FILE:key=value,key=value. The table compares each with the first.
 #   --rate R      of each direction, as tc writes it: 100mbit, 1gbit (default 1gbit)
-#   --delay D     of each direction: 0.1ms (default none; needs the kernel's netem)
+#   --delay D     of each direction: 0.1ms (default none; needs /dev/net/tun and a C++ compiler)
 #   --steps K     steps that are measured, after 3 that are not (default 20)
 #   --rounds N    go through all configs so many times, one after the other (default 1)
 #   --threads T   threads of each rank (default 1)
-# Bytes are those that the veth's own counters saw, for a step of one rank.
+# Bytes are those that the device's own counters saw, for a step of one rank.
 # Exit code 77: it cannot run here, and says why. Environment: LLMZ, LLMZ_MPIRUN_FLAGS as in scripts/launch.
 # shellcheck source=scripts/launch/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/launch/common.sh"
@@ -43,7 +44,7 @@ while [ $# -gt 0 ]; do
     --threads) threads=$2 && shift ;;
     --check) check=1 ;;
     -h | --help)
-      sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
       exit 0
       ;;
     --)
@@ -66,6 +67,7 @@ if [ "$(id -u)" -ne 0 ]; then cannot "only root may make network namespaces"; fi
 for tool in ip:iproute2 tc:iproute2 unshare:util-linux mpirun:openmpi-bin; do
   if ! command -v "${tool%%:*}" >/dev/null; then cannot "there is no ${tool%%:*} (package ${tool#*:})"; fi
 done
+if [ -n "$delay" ] && ! command -v c++ >/dev/null; then cannot "there is no c++ (package g++), which --delay needs"; fi
 if [ $check -eq 1 ] && ! command -v mpicxx >/dev/null; then cannot "there is no mpicxx (package libopenmpi-dev)"; fi
 
 # --- the network ------------------------------------------------------------------------------------------------------
@@ -73,10 +75,12 @@ if [ $check -eq 1 ] && ! command -v mpicxx >/dev/null; then cannot "there is no 
 work=$(mktemp -d)
 space=llmz-$$ # namespaces are $space-hosta and -hostb; the hosts are called hosta and hostb
 subnet=10.213.77.0/30
+wire="" # the process that delays
 
 clean_up() {
   local host pid
   trap - EXIT
+  if [ -n "$wire" ]; then kill "$wire" 2>/dev/null || true; fi
   for host in hosta hostb; do
     for pid in $(ip netns pids "$space-$host" 2>/dev/null); do kill -KILL "$pid" 2>/dev/null || true; done
     ip netns del "$space-$host" 2>/dev/null || true # takes the veth with it
@@ -96,8 +100,12 @@ make_network() {
     ip netns add "$space-$host" 2>"$work/error" ||
       cannot "the kernel refuses a network namespace: $(head -n 1 "$work/error")"
   done
-  ip link add wire netns "$space-hosta" type veth peer name wire netns "$space-hostb" 2>"$work/error" ||
-    cannot "the kernel refuses a veth pair: $(head -n 1 "$work/error")"
+  if [ -n "$delay" ]; then
+    make_slow_wire
+  else
+    ip link add wire netns "$space-hosta" type veth peer name wire netns "$space-hostb" 2>"$work/error" ||
+      cannot "the kernel refuses a veth pair: $(head -n 1 "$work/error")"
+  fi
   for host in hosta hostb; do
     ip -n "$space-$host" addr add "10.213.77.$number/30" dev wire
     ip -n "$space-$host" link set lo up
@@ -107,14 +115,19 @@ make_network() {
   done
 }
 
+# A program hands packets on; large ones, or it would have too much to do.
+make_slow_wire() {
+  c++ -O2 -std=c++17 "$root/scripts/bench_network/delay.cpp" -o "$work/delay"
+  mkfifo "$work/ready"
+  "$work/delay" "$space-hosta" "$space-hostb" wire "$(delay_in_seconds)" >"$work/ready" 2>"$work/error" &
+  wire=$!
+  read -r <"$work/ready" || cannot "no TUN device: $(head -n 1 "$work/error")"
+  for host in hosta hostb; do ip -n "$space-$host" link set wire mtu 9000 txqueuelen 10000; done
+}
+
 slow_down() {
-  if [ -n "$delay" ]; then # one netem does both; its queue must hold what is under way
-    in_host "$1" tc qdisc add dev wire root netem delay "$delay" rate "$rate" limit 100000 2>"$work/error" ||
-      cannot "the kernel refuses netem, without which there is no --delay: $(head -n 1 "$work/error")"
-  else
-    in_host "$1" tc qdisc add dev wire root tbf rate "$rate" burst 128kb latency 100ms 2>"$work/error" ||
-      cannot "the kernel refuses tbf: $(head -n 1 "$work/error")"
-  fi
+  in_host "$1" tc qdisc add dev wire root tbf rate "$rate" burst 128kb latency 100ms 2>"$work/error" ||
+    cannot "the kernel refuses tbf: $(head -n 1 "$work/error")"
 }
 
 # mpirun calls this in place of ssh: [-x ...] HOST COMMAND.
@@ -156,13 +169,18 @@ rate_in_bytes() {
     printf "%.0f\n", rate * scale / (unit ~ /bps$/ ? 1 : 8) }'
 }
 
+# Of a delay as tc writes it; without a unit microseconds.
+delay_in_seconds() {
+  awk -v delay="${delay:-0}" 'BEGIN {
+    unit = delay; sub(/^[0-9.]+/, "", unit)
+    printf "%.9f\n", delay * (unit ~ /^m/ ? 1e-3 : unit ~ /^s/ ? 1 : 1e-6) }'
+}
+
 # Bytes of a socket's buffer: what is under way, and 100 KB. In larger ones, as the system would choose them,
 # acknowledgements wait behind data, and traffic in both directions reaches between half of the rate and all of it.
 socket_buffer() {
-  awk -v delay="${delay:-0}" -v rate="$(rate_in_bytes)" 'BEGIN {
-    unit = delay; sub(/^[0-9.]+/, "", unit)
-    seconds = delay * (unit ~ /^m/ ? 1e-3 : unit ~ /^s/ ? 1 : 1e-6)
-    printf "%.0f\n", 100000 + 2 * seconds * rate }'
+  awk -v seconds="$(delay_in_seconds)" -v rate="$(rate_in_bytes)" \
+    'BEGIN { printf "%.0f\n", 100000 + 2 * seconds * rate }'
 }
 
 # --- is it as slow as it should be? -----------------------------------------------------------------------------------
@@ -179,7 +197,7 @@ check_network() {
     printf "hosts                          %s and %s, %d rank on each\n", $1, $2, $3
     printf "all-reduce of %.0f MB           %.4f s; at %s at least %.4f s, with headers %.4f s\n",
       bytes / 1e6, $4, name, least, least * 1514 / 1448
-    printf "bytes through the veth         %.4g; in the tensors %.4g (%+.1f%%)\n", seen, sent, 100 * (seen / sent - 1)
+    printf "bytes through the device       %.4g; in the tensors %.4g (%+.1f%%)\n", seen, sent, 100 * (seen / sent - 1)
     printf "round trip of one byte         %.0f microseconds%s\n", $5, delay == "" ? "" : "; of them twice " delay
     if ($3 != 1 || $1 == $2) { print "FAILED: the ranks see one host"; bad = 1 }
     if (seen < 0.99 * sent) { print "FAILED: bytes went another way"; bad = 1 }
