@@ -87,17 +87,20 @@ class Reception {
   void receive_all() {
     const auto deadline =
         Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_));
-    const Socket listener = Socket::listening(address_);
+    const std::vector<Socket> listeners = Socket::listening(address_);
     while (came_ < size_) {
       if (Clock::now() >= deadline) too_late();
-      wait(listener, deadline);
-      if (Socket s = listener.accepted()) visitors_.push_back({.socket = std::move(s), .said = {}});
+      wait(listeners, deadline);
+      for (const Socket& listener : listeners) {
+        if (Socket s = listener.accepted()) visitors_.push_back({.socket = std::move(s), .said = {}});
+      }
       for (auto v = visitors_.begin(); v != visitors_.end();) v = hear(*v) ? std::next(v) : visitors_.erase(v);
     }
   }
 
-  void wait(const Socket& listener, Clock::time_point deadline) const {
-    std::vector<pollfd> waiting = {{listener.fd(), POLLIN, 0}};
+  void wait(const std::vector<Socket>& listeners, Clock::time_point deadline) const {
+    std::vector<pollfd> waiting;
+    for (const Socket& listener : listeners) waiting.push_back({listener.fd(), POLLIN, 0});
     for (const Visitor& v : visitors_) waiting.push_back({v.socket.fd(), POLLIN, 0});
     poll(waiting.data(), waiting.size(), poll_time(deadline));
   }

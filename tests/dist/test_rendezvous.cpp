@@ -1,3 +1,9 @@
+#include <net/if.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+
+#include <fstream>
+
 #include "errors.h"
 #include "tcp_ranks.h"
 
@@ -11,6 +17,80 @@ TEST_CASE("TCP: rank 0 may start last") {
     if (r == 0) rest(1);
     make_world(at(port, r, 3))->barrier();
   }));
+}
+
+TEST_CASE("TCP: rank 0 listens where it is told, and everywhere for what is not this machine's") {
+  constexpr uint32_t kOtherLoopback = INADDR_LOOPBACK + 1;
+  const auto everywhere = [&](const std::string& host, bool expected) {
+    INFO(host);
+    const int port = free_port();
+    const auto there = [&, port](int rank) {
+      return WorldOptions{.rendezvous = fmt::format("tcp:{}:{}", host, port), .rank = rank, .size = 2};
+    };
+    Forked leader(1, [&](int) { make_world(there(0)); });
+    await_listener(port);
+    const int s = try_connecting(port, kOtherLoopback);
+    CHECK((s >= 0) == expected);
+    if (s >= 0) close(s);
+    check_all_well(run_forked(1, [&](int) { make_world(at(port, 1, 2)); }));
+    check_all_well(leader.wait());
+  };
+  everywhere("127.0.0.1", false);
+  everywhere("localhost", false);
+  everywhere("0.0.0.0", true);
+  everywhere("203.0.113.77", true);  // kept for examples
+}
+
+TEST_CASE("TCP: a world by IPv6") {
+  const int s = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in6 address = {};
+  address.sin6_family = AF_INET6, address.sin6_addr = in6addr_loopback;
+  const bool there = s >= 0 && bind(s, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  close(s);
+  if (!there) {
+    WARN("not tested: this machine has no ::1");
+    return;
+  }
+  const int port = free_port();
+  check_all_well(run_forked(3, [&](int r) {
+    make_world({.rendezvous = fmt::format("tcp:[::1]:{}", port), .rank = r, .size = 3})->barrier();
+  }));
+}
+
+/// Puts this process into a network of its own, where a connection to `port` begins at that same port.
+bool alone_with_port(int port) {
+  if (unshare(CLONE_NEWNET) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) return false;
+  const int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  ifreq loopback = {};
+  std::snprintf(loopback.ifr_name, sizeof loopback.ifr_name, "lo");
+  loopback.ifr_flags = IFF_UP;
+  const bool up = ioctl(s, SIOCSIFFLAGS, &loopback) == 0;
+  close(s);
+  std::ofstream range("/proc/sys/net/ipv4/ip_local_port_range");
+  range << port << " " << port + 1 << std::endl;
+  return up && range.good();
+}
+
+TEST_CASE("TCP: a rank that waits for rank 0 does not take itself for it") {
+  constexpr int kPort = 34567, kNotAllowed = 77;
+  const std::vector<Ended> ended = run_forked(1, [](int) {
+    if (!alone_with_port(kPort)) _exit(kNotAllowed);
+    const int s = try_connecting(kPort);
+    check(s >= 0, "no connection to itself: nothing is tested");
+    const linger reset = {1, 0};  // so that the port is free at once
+    setsockopt(s, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    close(s);
+    const std::vector<Ended> ranks = run_forked(2, [](int r) {
+      if (r == 0) rest(1);
+      make_world(at(kPort, r, 2))->barrier();
+    });
+    for (const Ended& rank : ranks) check(rank.code == 0, "{}", rank.said);
+  });
+  if (ended[0].code == kNotAllowed) {
+    WARN("not tested: this user may not make a network");
+    return;
+  }
+  check_all_well(ended);
 }
 
 TEST_CASE("TCP: what is wrong with flags") {
