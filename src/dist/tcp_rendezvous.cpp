@@ -17,7 +17,7 @@ constexpr const char* kMagic = "llmz-world";
 constexpr size_t kHelloBytes = 1024;                  // of fixed size: whatever else knocks does not send just this
 constexpr auto kPatience = std::chrono::seconds(10);  // with a connection that does not say who it is
 
-/// What a rank says first: one line, filled with zeros to kHelloBytes.
+/// What a rank says first: one line, filled with zeros to kHelloBytes. All versions begin it with magic and version.
 struct Hello {
   int protocol = kProtocol, size = 0, rank = 0;
   std::string host, machine;
@@ -27,12 +27,14 @@ struct Hello {
     text.resize(kHelloBytes);
     return text;
   }
+  /// False where it is not an llmz's. Of another version's nothing else is known.
   static bool parse(const std::string& text, Hello& hello) {
-    std::istringstream in(text);
+    std::istringstream in(text.substr(0, text.find('\n')));
     std::string magic;
-    return static_cast<bool>(in >> magic >> hello.protocol >> hello.size >> hello.rank >> hello.host >>
-                             hello.machine) &&
-           magic == kMagic;
+    if (!(in >> magic >> hello.protocol) || magic != kMagic) return false;
+    if (hello.protocol != kProtocol) return true;
+    in >> hello.size >> hello.rank >> hello.host >> hello.machine;
+    return in && hello.rank > 0 && hello.rank < hello.size;  // as a rank makes sure of its own
   }
 };
 
@@ -133,13 +135,11 @@ class Reception {
   }
 
   void check_fits(const Hello& hello) const {
-    check(hello.protocol == kProtocol, "the llmz of rank {} ({}) is of another version than rank 0's ({})", hello.rank,
-          hello.host, hellos_[0].host);
+    check(hello.protocol == kProtocol, "one of the ranks has an llmz of another version than rank 0's ({})",
+          hellos_[0].host);
     check(static_cast<size_t>(hello.size) == size_,
           "rank {} ({}) has --ranks {}, and rank 0 ({}) has --ranks {}; all need the same", hello.rank, hello.host,
           hello.size, hellos_[0].host, size_);
-    check(hello.rank > 0 && static_cast<size_t>(hello.rank) < size_, "a process on {} says it is rank {} of {}",
-          hello.host, hello.rank, size_);
   }
 
   [[noreturn]] void too_late() const {

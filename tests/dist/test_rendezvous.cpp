@@ -128,6 +128,13 @@ TEST_CASE("TCP: a port in use") {
   check_all_well(leader.wait());
 }
 
+/// As ranks send it.
+std::string hello(std::string line) {
+  line += '\n';
+  line.resize(1024);
+  return line;
+}
+
 TEST_CASE("TCP: ranks that do not fit together are told why") {
   const int port = free_port();
   std::vector<Ended> ended = run_forked(2, [&](int r) { make_world(at(port, r, r == 1 ? 4 : 3)); });
@@ -139,12 +146,22 @@ TEST_CASE("TCP: ranks that do not fit together are told why") {
   const int other = free_port();
   ended = run_forked(3, [&](int r) { make_world(at(other, r == 0 ? 0 : 1, 3)); });
   for (const Ended& e : ended) CHECK_THAT(e.said, contains("two processes have --rank 1"));
+
+  const int third = free_port();
+  Forked leader(1, [&](int) { make_world(at(third, 0, 2)); });
+  CHECK_THAT(answer_to(hello("llmz-world 999 what is to come"), third), contains("another version than rank 0's"));
+  CHECK_THAT(leader.wait()[0].said, contains("another version than rank 0's"));
 }
 
 TEST_CASE("TCP: strangers are shown the door, and do not listen as rank 0") {
   const int port = free_port();
   Forked leader(1, [&](int) { make_world(at(port, 0, 2)); });
   CHECK(answer_to("GET / HTTP/1.1\r\n" + std::string(2000, 'x'), port) == "");
+  for (const char* line : {"", "other-world 1 2 1 h m", "llmz-world", "llmz-world one 2 1 h m", "llmz-world 1 2 1 h",
+                           "llmz-world 1 2 2 h m", "llmz-world 1 2 0 h m", "llmz-world 1 5 -1 h m"}) {
+    INFO(line);
+    CHECK(answer_to(hello(line), port) == "");
+  }
   check_all_well(run_forked(1, [&](int) { make_world(at(port, 1, 2)); }));
   check_all_well(leader.wait());
 
