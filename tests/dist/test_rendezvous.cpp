@@ -147,18 +147,44 @@ TEST_CASE("TCP: ranks that do not fit together are told why") {
   ended = run_forked(3, [&](int r) { make_world(at(other, r == 0 ? 0 : 1, 3)); });
   for (const Ended& e : ended) CHECK_THAT(e.said, contains("two processes have --rank 1"));
 
-  const int third = free_port();
-  Forked leader(1, [&](int) { make_world(at(third, 0, 2)); });
-  CHECK_THAT(answer_to(hello("llmz-world 999 what is to come"), third), contains("another version than rank 0's"));
-  CHECK_THAT(leader.wait()[0].said, contains("another version than rank 0's"));
+  for (const char* line : {"llmz-world 1 2 1 h m", "llmz-world 999 - what is to come"}) {
+    const int third = free_port();
+    Forked leader(1, [&](int) { make_world(at(third, 0, 2)); });
+    CHECK_THAT(answer_to(hello(line), third), contains("another version than rank 0's"));
+    CHECK_THAT(leader.wait()[0].said, contains("another version than rank 0's"));
+  }
+}
+
+TEST_CASE("TCP: ranks without the run's token do not get in, and are counted") {
+  const auto with = [](const char* token, int port, int rank, double timeout = 20) {
+    if (token != nullptr) setenv("LLMZ_RENDEZVOUS_TOKEN", token, 1);
+    make_world(at(port, rank, 2, timeout));
+  };
+  for (const char* wrong : {"other", "", static_cast<const char*>(nullptr)}) {
+    const int port = free_port();
+    Forked leader(1, [&](int) { with("secret", port, 0); });
+    CHECK(answer_to(hello("llmz-world 999 - what is to come"), port) == "");
+    CHECK_THAT(run_forked(1, [&](int) { with(wrong, port, 1); })[0].said, contains("LLMZ_RENDEZVOUS_TOKEN"));
+    check_all_well(run_forked(1, [&](int) { with("secret", port, 1); }));
+    check_all_well(leader.wait());
+  }
+  const int port = free_port();
+  Forked leader(1, [&](int) { with("", port, 0, 4); });
+  CHECK_THAT(run_forked(1, [&](int) { with("secret", port, 1); })[0].said, contains("LLMZ_RENDEZVOUS_TOKEN"));
+  CHECK_THAT(leader.wait()[0].said, contains("missing: 1") && contains("1 were refused: LLMZ_RENDEZVOUS_TOKEN"));
+  for (const std::string& unfit : {std::string("a b"), std::string("a\n"), std::string(257, 'a')}) {
+    const std::vector<Ended> ended = run_forked(1, [&](int) { with(unfit.c_str(), port, 1); });
+    CHECK_THAT(ended[0].said, contains("LLMZ_RENDEZVOUS_TOKEN must be"));
+  }
 }
 
 TEST_CASE("TCP: strangers are shown the door, and do not listen as rank 0") {
   const int port = free_port();
   Forked leader(1, [&](int) { make_world(at(port, 0, 2)); });
   CHECK(answer_to("GET / HTTP/1.1\r\n" + std::string(2000, 'x'), port) == "");
-  for (const char* line : {"", "other-world 1 2 1 h m", "llmz-world", "llmz-world one 2 1 h m", "llmz-world 1 2 1 h",
-                           "llmz-world 1 2 2 h m", "llmz-world 1 2 0 h m", "llmz-world 1 5 -1 h m"}) {
+  for (const char* line :
+       {"", "other-world 2 - 2 1 h m", "llmz-world", "llmz-world two - 2 1 h m", "llmz-world 2 - 2 1 h",
+        "llmz-world 2 - 2 2 h m", "llmz-world 2 - 2 0 h m", "llmz-world 2 - 5 -1 h m"}) {
     INFO(line);
     CHECK(answer_to(hello(line), port) == "");
   }
