@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <list>
 #include <sstream>
@@ -12,27 +14,42 @@
 namespace llmz::dist {
 namespace {
 
-constexpr int kProtocol = 1;
+constexpr int kProtocol = 2;
 constexpr const char* kMagic = "llmz-world";
 constexpr size_t kHelloBytes = 1024;                  // of fixed size: whatever else knocks does not send just this
 constexpr auto kPatience = std::chrono::seconds(10);  // with a connection that does not say who it is
 
-/// What a rank says first: one line, filled with zeros to kHelloBytes.
+/// The secret of a run, "-" and more where there is one. Not an option: everybody on a machine can read those.
+std::string own_token() {
+  const char* said = std::getenv("LLMZ_RENDEZVOUS_TOKEN");
+  const std::string token = said != nullptr ? said : "";
+  const auto legible = [](unsigned char c) { return std::isgraph(c) != 0; };
+  check(token.size() <= 256 && std::all_of(token.begin(), token.end(), legible),
+        "LLMZ_RENDEZVOUS_TOKEN must be at most 256 letters, digits and signs, without a space");
+  return "-" + token;
+}
+
+/// What a rank says first: one line, filled with zeros to kHelloBytes. All versions begin it with magic, version and
+/// token.
 struct Hello {
-  int protocol = kProtocol, size = 0, rank = 0;
+  int protocol = kProtocol;
+  std::string token;
+  int size = 0, rank = 0;
   std::string host, machine;
 
   std::string packed() const {
-    std::string text = fmt::format("{} {} {} {} {} {}\n", kMagic, protocol, size, rank, host, machine);
+    std::string text = fmt::format("{} {} {} {} {} {} {}\n", kMagic, protocol, token, size, rank, host, machine);
     text.resize(kHelloBytes);
     return text;
   }
+  /// False where it is not an llmz's. Of another version's nothing else is known.
   static bool parse(const std::string& text, Hello& hello) {
-    std::istringstream in(text);
+    std::istringstream in(text.substr(0, text.find('\n')));
     std::string magic;
-    return static_cast<bool>(in >> magic >> hello.protocol >> hello.size >> hello.rank >> hello.host >>
-                             hello.machine) &&
-           magic == kMagic;
+    if (!(in >> magic >> hello.protocol >> hello.token) || magic != kMagic) return false;
+    if (hello.protocol != kProtocol) return true;
+    in >> hello.size >> hello.rank >> hello.host >> hello.machine;
+    return in && hello.rank > 0 && hello.rank < hello.size;  // as a rank makes sure of its own
   }
 };
 
@@ -42,7 +59,11 @@ Hello own_hello(const WorldOptions& options) {
   // Containers may have one name on many machines; the number of a kernel's start tells these apart.
   std::string boot;
   std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
-  return {.size = options.size, .rank = options.rank, .host = name, .machine = std::string(name) + "/" + boot};
+  return {.token = own_token(),
+          .size = options.size,
+          .rank = options.rank,
+          .host = name,
+          .machine = std::string(name) + "/" + boot};
 }
 
 /// A connection that has not said all of its hello.
@@ -87,17 +108,20 @@ class Reception {
   void receive_all() {
     const auto deadline =
         Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_));
-    const Socket listener = Socket::listening(address_);
+    const std::vector<Socket> listeners = Socket::listening(address_);
     while (came_ < size_) {
       if (Clock::now() >= deadline) too_late();
-      wait(listener, deadline);
-      if (Socket s = listener.accepted()) visitors_.push_back({.socket = std::move(s), .said = {}});
+      wait(listeners, deadline);
+      for (const Socket& listener : listeners) {
+        if (Socket s = listener.accepted()) visitors_.push_back({.socket = std::move(s), .said = {}});
+      }
       for (auto v = visitors_.begin(); v != visitors_.end();) v = hear(*v) ? std::next(v) : visitors_.erase(v);
     }
   }
 
-  void wait(const Socket& listener, Clock::time_point deadline) const {
-    std::vector<pollfd> waiting = {{listener.fd(), POLLIN, 0}};
+  void wait(const std::vector<Socket>& listeners, Clock::time_point deadline) const {
+    std::vector<pollfd> waiting;
+    for (const Socket& listener : listeners) waiting.push_back({listener.fd(), POLLIN, 0});
     for (const Visitor& v : visitors_) waiting.push_back({v.socket.fd(), POLLIN, 0});
     poll(waiting.data(), waiting.size(), poll_time(deadline));
   }
@@ -112,6 +136,12 @@ class Reception {
     Hello hello;
     if (n <= 0 || !Hello::parse(visitor.said, hello)) {
       ++strangers_;
+      return false;
+    }
+    const std::string& token = hellos_[0].token;
+    const bool may_complain = token == "-" && hello.protocol != kProtocol;  // the first version had no token
+    if (hello.token != token && !may_complain) {
+      ++refused_;
       return false;
     }
     admit(visitor, hello);
@@ -130,13 +160,11 @@ class Reception {
   }
 
   void check_fits(const Hello& hello) const {
-    check(hello.protocol == kProtocol, "the llmz of rank {} ({}) is of another version than rank 0's ({})", hello.rank,
-          hello.host, hellos_[0].host);
+    check(hello.protocol == kProtocol, "one of the ranks has an llmz of another version than rank 0's ({})",
+          hellos_[0].host);
     check(static_cast<size_t>(hello.size) == size_,
           "rank {} ({}) has --ranks {}, and rank 0 ({}) has --ranks {}; all need the same", hello.rank, hello.host,
           hello.size, hellos_[0].host, size_);
-    check(hello.rank > 0 && static_cast<size_t>(hello.rank) < size_, "a process on {} says it is rank {} of {}",
-          hello.host, hello.rank, size_);
   }
 
   [[noreturn]] void too_late() const {
@@ -147,9 +175,10 @@ class Reception {
     fail(
         "--rendezvous {}: after {:.0f} s {} of {} ranks have come; missing: {} (started with --rank and --ranks {}, "
         "and "
-        "able to reach {}?{})",
+        "able to reach {}?{}{})",
         address_.str(), timeout_, came_, size_, missing, size_, hellos_[0].host,
-        strangers_ > 0 ? fmt::format(" {} connections were not llmz's", strangers_) : "");
+        strangers_ > 0 ? fmt::format(" {} connections were not llmz's", strangers_) : "",
+        refused_ > 0 ? fmt::format(" {} were refused: LLMZ_RENDEZVOUS_TOKEN is another there", refused_) : "");
   }
 
   void tell_all(const Frame& frame) const {
@@ -163,7 +192,7 @@ class Reception {
   double timeout_ = 0;
   std::vector<Hello> hellos_;  ///< by rank
   std::list<Visitor> visitors_;
-  int strangers_ = 0;
+  int strangers_ = 0, refused_ = 0;
   Meeting meeting_;
 };
 
@@ -177,7 +206,8 @@ Frame answer_of(const Socket& socket, const TcpAddress& address, Clock::time_poi
     char byte = 0;
     const int64_t n = socket.receive(&byte, 1);
     check(n > 0 || n == Socket::kNothing,
-          "--rendezvous {}: what listens there has closed the connection; rank 0 has ended, or it is not llmz",
+          "--rendezvous {}: what listens there has closed the connection; rank 0 has ended, or has another "
+          "LLMZ_RENDEZVOUS_TOKEN, or it is not llmz",
           address.str());
     if (n > 0) reader.append(&byte, 1);
   }
@@ -188,13 +218,14 @@ Frame answer_of(const Socket& socket, const TcpAddress& address, Clock::time_poi
 
 Meeting join(const WorldOptions& options) {
   const TcpAddress address = parse_rendezvous(options.rendezvous);
+  const Hello hello = own_hello(options);
   const auto timeout =
       std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options.timeout_seconds));
   Meeting meeting;
   meeting.peers.push_back(Socket::connected(address, Clock::now() + timeout));
   const Socket& leader = meeting.peers.front();
   leader.tune();
-  leader.send(own_hello(options).packed());
+  leader.send(hello.packed());
   // Rank 0 may have begun to wait later, and is the one that knows who is missing.
   const Frame answer = answer_of(leader, address, Clock::now() + timeout + std::chrono::seconds(5));
   check(answer.kind == kWelcome, "{}", answer.text);

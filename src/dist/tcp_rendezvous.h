@@ -16,7 +16,8 @@ struct Meeting {
 };
 
 /// Rank 0 waits for the others, the others look for rank 0. Error on all that have come when ranks do not fit together
-/// or one is missing after options.timeout_seconds. A connection that is not llmz's is closed and not counted.
+/// or one is missing after options.timeout_seconds. A connection that is not llmz's, or has not the
+/// LLMZ_RENDEZVOUS_TOKEN of rank 0's environment where that has one, is closed and not counted.
 Meeting rendezvous(const WorldOptions& options);
 
 }  // namespace llmz::dist

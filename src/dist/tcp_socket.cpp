@@ -32,37 +32,73 @@ int port_number(const std::string& text) {
   return error == std::errc() && last == text.data() + text.size() ? port : -1;
 }
 
-/// Listens on every interface: with IPv6, which takes IPv4 along, or where a machine has none with IPv4. 0 or errno.
-int try_listening(int family, int port, Socket& result) {
-  Socket s(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+using Addresses = std::unique_ptr<addrinfo, void (*)(addrinfo*)>;
+
+/// Of the host, with getaddrinfo's flags; none, with its error.
+Addresses addresses_of(const std::string& host, const std::string& port, int flags, int* error = nullptr) {
+  addrinfo wanted = {};
+  wanted.ai_socktype = SOCK_STREAM;
+  wanted.ai_flags = flags;
+  addrinfo* found = nullptr;
+  const int failed = getaddrinfo(host.c_str(), port.c_str(), &wanted, &found);
+  if (error != nullptr) *error = failed;
+  return {failed == 0 ? found : nullptr, freeaddrinfo};
+}
+
+bool same(const addrinfo& a, const addrinfo& b) {
+  return a.ai_addrlen == b.ai_addrlen && std::memcmp(a.ai_addr, b.ai_addr, a.ai_addrlen) == 0;
+}
+
+bool is_loopback(const addrinfo& a) {
+  if (a.ai_family == AF_INET6) {
+    return IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(a.ai_addr)->sin6_addr);
+  }
+  return a.ai_family == AF_INET &&
+         ntohl(reinterpret_cast<const sockaddr_in*>(a.ai_addr)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+}
+
+/// A machine's own name may stand for a loopback address on itself (Debian's /etc/hosts: 127.0.1.1), and elsewhere for
+/// the one that the others will come to.
+bool only_named_so_here(const TcpAddress& address, const addrinfo* found) {
+  if (address.host == "localhost" || addresses_of(address.host, address.port, AI_NUMERICHOST)) return false;
+  for (; found != nullptr; found = found->ai_next) {
+    if (is_loopback(*found)) return true;
+  }
+  return false;
+}
+
+/// 0 or errno. The IPv6 address of every interface takes IPv4 along.
+int try_listening(const addrinfo& at, Socket& result) {
+  Socket s(socket(at.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!s) return errno;
   set_option(s.fd(), SOL_SOCKET, SO_REUSEADDR, 1);  // an earlier run's connections may still be winding down
-  const auto network_port = htons(static_cast<uint16_t>(port));
-  int failed = 0;
-  if (family == AF_INET6) {
-    set_option(s.fd(), IPPROTO_IPV6, IPV6_V6ONLY, 0);
-    sockaddr_in6 any = {};
-    any.sin6_family = AF_INET6, any.sin6_port = network_port, any.sin6_addr = in6addr_any;
-    failed = bind(s.fd(), reinterpret_cast<const sockaddr*>(&any), sizeof any);
-  } else {
-    sockaddr_in any = {};
-    any.sin_family = AF_INET, any.sin_port = network_port, any.sin_addr.s_addr = htonl(INADDR_ANY);
-    failed = bind(s.fd(), reinterpret_cast<const sockaddr*>(&any), sizeof any);
-  }
-  if (failed != 0 || listen(s.fd(), SOMAXCONN) != 0) return errno;
+  if (at.ai_family == AF_INET6) set_option(s.fd(), IPPROTO_IPV6, IPV6_V6ONLY, 0);
+  if (bind(s.fd(), at.ai_addr, at.ai_addrlen) != 0 || listen(s.fd(), SOMAXCONN) != 0) return errno;
   result = std::move(s);
   return 0;
 }
 
-using Addresses = std::unique_ptr<addrinfo, void (*)(addrinfo*)>;
+/// On all of these addresses that are this machine's; the last failure is `error`, which a port in use ends.
+std::vector<Socket> listen_on(const addrinfo* first, int& error) {
+  std::vector<Socket> listeners;
+  for (const addrinfo* a = first; a != nullptr; a = a->ai_next) {
+    const addrinfo* earlier = first;
+    while (earlier != a && !same(*earlier, *a)) earlier = earlier->ai_next;
+    if (earlier != a) continue;  // /etc/hosts may name one twice
+    Socket s;
+    const int failed = try_listening(*a, s);
+    if (failed != 0) error = failed;
+    if (failed == EADDRINUSE) return {};
+    if (s) listeners.push_back(std::move(s));
+  }
+  return listeners;
+}
 
 Addresses resolve(const TcpAddress& address, Clock::time_point deadline) {
-  addrinfo wanted = {};
-  wanted.ai_socktype = SOCK_STREAM;
   for (;;) {
-    addrinfo* found = nullptr;
-    const int error = getaddrinfo(address.host.c_str(), address.port.c_str(), &wanted, &found);
-    if (error == 0) return {found, freeaddrinfo};
+    int error = 0;
+    Addresses found = addresses_of(address.host, address.port, 0, &error);
+    if (error == 0) return found;
     if (error != EAI_AGAIN || Clock::now() > deadline) {
       fail("--rendezvous {}: the host '{}' is not known here ({}); name the host of rank 0, or its address",
            address.str(), address.host, gai_strerror(error));
@@ -71,12 +107,21 @@ Addresses resolve(const TcpAddress& address, Clock::time_point deadline) {
   }
 }
 
+/// Where nobody listens, and the system gives this end the very port that it connects to, a socket connects to itself.
+bool meets_itself(const Socket& s) {
+  sockaddr_storage here = {}, there = {};
+  socklen_t here_length = sizeof here, there_length = sizeof there;
+  return getsockname(s.fd(), reinterpret_cast<sockaddr*>(&here), &here_length) == 0 &&
+         getpeername(s.fd(), reinterpret_cast<sockaddr*>(&there), &there_length) == 0 && here_length == there_length &&
+         std::memcmp(&here, &there, here_length) == 0;
+}
+
 /// One attempt of at most some seconds; absent, with errno, when it fails.
 Socket try_connecting(const addrinfo& to, Clock::time_point deadline) {
   Socket s(socket(to.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!s) return {};
-  if (connect(s.fd(), to.ai_addr, to.ai_addrlen) == 0) return s;
-  if (errno != EINPROGRESS) return {};
+  set_option(s.fd(), SOL_SOCKET, SO_REUSEADDR, 1);  // one that met itself does not keep rank 0 from its port
+  if (connect(s.fd(), to.ai_addr, to.ai_addrlen) != 0 && errno != EINPROGRESS) return {};
   const auto end = std::min(deadline, Clock::now() + std::chrono::seconds(5));
   pollfd waiting = {s.fd(), POLLOUT, 0};
   while (poll(&waiting, 1, poll_time(end)) <= 0) {
@@ -87,6 +132,7 @@ Socket try_connecting(const addrinfo& to, Clock::time_point deadline) {
   int error = 0;
   socklen_t length = sizeof error;
   getsockopt(s.fd(), SOL_SOCKET, SO_ERROR, &error, &length);
+  if (error == 0 && meets_itself(s)) error = ECONNREFUSED;
   errno = error;
   return error == 0 ? std::move(s) : Socket();
 }
@@ -125,17 +171,22 @@ void Socket::close() {
   if (fd_ >= 0) ::close(std::exchange(fd_, -1));
 }
 
-Socket Socket::listening(const TcpAddress& address) {
-  Socket s;
-  int error = try_listening(AF_INET6, port_number(address.port), s);
-  if (error != 0 && error != EADDRINUSE) error = try_listening(AF_INET, port_number(address.port), s);
+std::vector<Socket> Socket::listening(const TcpAddress& address) {
+  std::vector<Socket> listeners;
+  int error = 0;
+  const Addresses named = addresses_of(address.host, address.port, 0);
+  if (!only_named_so_here(address, named.get())) listeners = listen_on(named.get(), error);
+  for (const char* any : {"::", "0.0.0.0"}) {  // the second where a machine has no IPv6
+    if (!listeners.empty() || error == EADDRINUSE) break;
+    listeners = listen_on(addresses_of(any, address.port, AI_NUMERICHOST).get(), error);
+  }
   check(error != EADDRINUSE,
         "--rendezvous {}: port {} is in use on this host, by an earlier run or a second process with --rank 0; choose "
         "another port",
         address.str(), address.port);
-  check(error == 0, "--rendezvous {}: rank 0 cannot listen on port {}: {}", address.str(), address.port,
+  check(!listeners.empty(), "--rendezvous {}: rank 0 cannot listen on port {}: {}", address.str(), address.port,
         std::strerror(error));
-  return s;
+  return listeners;
 }
 
 Socket Socket::connected(const TcpAddress& address, Clock::time_point deadline) {

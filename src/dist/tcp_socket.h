@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace llmz::dist {
 
@@ -26,8 +27,10 @@ class Socket {
   Socket& operator=(Socket&& other) noexcept;
   ~Socket() { close(); }
 
-  /// Takes connections by IPv4 and IPv6 on every interface. Error when the port is in use.
-  static Socket listening(const TcpAddress& address);
+  /// Takes connections at those addresses of the host that are this machine's, by IPv4 and IPv6. On every interface
+  /// where none is, the name is not known here, or may be known by another address elsewhere. Error when the port is in
+  /// use.
+  static std::vector<Socket> listening(const TcpAddress& address);
   /// Connects, again and again until `deadline`. Error when the host is not known or nobody took the connection.
   static Socket connected(const TcpAddress& address, Clock::time_point deadline);
   /// The next connection of a listening socket; absent where there is none after all.

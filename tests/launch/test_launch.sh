@@ -10,7 +10,7 @@ cd "$temp"
 mkdir bin
 export PATH=$temp/bin:$PATH
 export LLMZ=$temp/bin/llmz CALLS=$temp/calls
-unset LLMZ_BIND LLMZ_LAUNCH LLMZ_MPIRUN_FLAGS LLMZ_PORT LLMZ_MAX_REQUEUES SLURM_RESTART_COUNT SLURM_CPUS_PER_TASK
+unset LLMZ_BIND LLMZ_LAUNCH LLMZ_MPIRUN_FLAGS LLMZ_PORT LLMZ_MAX_REQUEUES LLMZ_RENDEZVOUS_TOKEN SLURM_RESTART_COUNT SLURM_CPUS_PER_TASK
 echo '{}' >config.json
 
 program() {
@@ -23,6 +23,7 @@ program llmz <<'END'
 #!/usr/bin/env bash
 if [ "$1" = --version ]; then echo "llmz ${FAKE_VERSION:-1}"; exit 0; fi
 echo "llmz $*" >>"$CALLS"
+echo "token ${LLMZ_RENDEZVOUS_TOKEN:-}" >>"$CALLS"
 case ${FAKE:-} in
   finish) exit 0 ;;
   fail) exit 1 ;;
@@ -225,13 +226,15 @@ check "batch: not requeued for ever after TERM" not called scontrol
 SLURM_GPUS_ON_NODE=4 stop USR1 "$batch" config.json
 check "batch: without pmix over TCP" called "^srun --mpi=none --distribution=block"
 check "batch: where rank 0 is, and who this is" called "--rendezvous tcp:node7:22345 --rank 3 --ranks 8$"
+check "batch: a secret of the job" called "^token [0-9a-f]\{32\}$"
 check "batch: USR1 through the shell of a task" called saved
 check "batch: requeued" called "^scontrol requeue 12345$"
 stop USR1 "$batch" config.json
 check "batch: without pmix and GPUs by mpirun" called "^mpirun "
 check "batch: USR1 through mpirun" called saved
-LLMZ_LAUNCH=tcp LLMZ_PORT=7 FAKE=finish finish "$batch" config.json
+LLMZ_LAUNCH=tcp LLMZ_PORT=7 LLMZ_RENDEZVOUS_TOKEN=x FAKE=finish finish "$batch" config.json
 check "batch: as asked" called "--rendezvous tcp:node7:7 "
+check "batch: the secret asked for" called "^token x$"
 finish "$batch" nothing.json
 check "batch: no config" said "cannot read nothing.json"
 

@@ -92,7 +92,8 @@ class World {
 /// How processes find each other.
 struct WorldOptions {
   /// Empty: MPI where mpirun or srun started this process as one of several, else one process alone. "tcp:host:port":
-  /// rank 0 listens there, for launchers without MPI; then rank and size have to be given.
+  /// rank 0 listens there, for launchers without MPI; then rank and size have to be given, and all ranks need the same
+  /// LLMZ_RENDEZVOUS_TOKEN in their environment, or none.
   std::string rendezvous = {};
   int rank = -1, size = -1;
   double timeout_seconds = 120;  ///< TCP: until all ranks must have come
