@@ -66,9 +66,7 @@ Command add_doctor(CLI::App& app) {
   parser->add_flag("--json", options->json, "Print JSON");
   add_rank_options(*parser, options->world);
   set_example(*parser, "llmz doctor\n  mpirun -np 2 llmz doctor");
-  return {parser,
-          [options] { return run_as_rank(options->world, [&](auto& world) { return doctor(*options, world); }); },
-          /*takes_ranks=*/true};
+  return rank_command(parser, options, doctor);
 }
 
 }  // namespace llmz::cli

@@ -125,9 +125,7 @@ Command add_eval(CLI::App& app) {
   set_example(*parser,
               "llmz eval out/run/checkpoints/best --data data/bible --stride 64\n"
               "  mpirun -np 2 llmz eval out/run --data data/bible");
-  return {parser,
-          [options] { return run_as_rank(options->world, [&](auto& world) { return evaluate(*options, world); }); },
-          /*takes_ranks=*/true};
+  return rank_command(parser, options, evaluate);
 }
 
 }  // namespace llmz::cli

@@ -62,9 +62,7 @@ Command add_train(CLI::App& app) {
   set_example(*parser,
               "llmz train configs/quickstart.json --set train.steps=200 --set output.path=out/try\n"
               "  mpirun -np 2 llmz train configs/quickstart.json");
-  return {parser,
-          [options] { return run_as_rank(options->world, [&](auto& world) { return train(*options, world); }); },
-          /*takes_ranks=*/true};
+  return rank_command(parser, options, train);
 }
 
 }  // namespace llmz::cli

@@ -18,4 +18,13 @@ bool refuse_ranks(const std::string& command);
 /// rank that fails alone says so and ends the others. Returns the exit code.
 int run_as_rank(const dist::WorldOptions& options, const std::function<int(dist::World&)>& command);
 
+/// A subcommand that several processes may run together: `body(options, world)`, with `options.world`.
+template <class Options>
+Command rank_command(CLI::App* parser, std::shared_ptr<Options> options,
+                     int (*body)(const Options& options, dist::World& world)) {
+  return {parser,
+          [=] { return run_as_rank(options->world, [&](dist::World& world) { return body(*options, world); }); },
+          /*takes_ranks=*/true};
+}
+
 }  // namespace llmz::cli

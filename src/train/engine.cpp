@@ -257,19 +257,6 @@ bool all_finite(Memory& memory, const Tensor& t) {
   return t.dtype == DType::bf16 ? finite(host_copy<bf16>(memory, t)) : finite(host_copy<float>(memory, t));
 }
 
-}  // namespace
-
-/// Whether it is so on any rank.
-bool Engine::on_any_rank(bool here) {
-  if (exec_->ranks == nullptr) return here;
-  const float mine = here ? 1.0f : 0.0f;
-  copy_to_device<float>(*memory_, body_->scalar, {&mine, 1});
-  ranks_->all_reduce(body_->scalar);
-  return host_scalar<float>(*memory_, body_->scalar) > 0;
-}
-
-namespace {
-
 /// Every bit counts, and where it stands: `digest` goes on over the tensor's words of 8 bytes, the last filled with 0.
 uint64_t mix(uint64_t digest, const Tensor& t) {
   constexpr uint64_t kOdd = 0x9e3779b97f4a7c15;  // 2⁶⁴ over the golden ratio: a product mixes upwards, a rotation down
@@ -283,6 +270,15 @@ uint64_t mix(uint64_t digest, const Tensor& t) {
 }
 
 }  // namespace
+
+/// Whether it is so on any rank.
+bool Engine::on_any_rank(bool here) {
+  if (exec_->ranks == nullptr) return here;
+  const float mine = here ? 1.0f : 0.0f;
+  copy_to_device<float>(*memory_, body_->scalar, {&mine, 1});
+  ranks_->all_reduce(body_->scalar);
+  return host_scalar<float>(*memory_, body_->scalar) > 0;
+}
 
 std::string Engine::first_bad_tensor() {
   // As the optimizer sees them: of what is split, a rank has only its own rows summed.

@@ -2,7 +2,6 @@
 
 #include "llmz/core/transfer.h"
 #include "llmz/ops/elementwise.h"
-#include "llmz/ops/optimizer.h"
 
 namespace llmz::train {
 

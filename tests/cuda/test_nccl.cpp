@@ -10,12 +10,14 @@
 
 #include "catch.h"
 #include "dist/forked.h"
+#include "dist/rank_values.h"
 #include "llmz/core/system.h"
 #include "llmz/core/version.h"
 #include "llmz/dist/world.h"
 
 using namespace llmz;
 using namespace llmz::dist;
+using namespace llmz::testing;
 
 namespace {
 
@@ -88,19 +90,11 @@ struct Fixture {
     for (size_t i = 0; i < tensors.size(); ++i) put(i);
   }
 
-  /// Whole numbers, so small that a sum of 16 ranks is exact in bf16's 8 bits and in a byte.
-  static double value(int rank, size_t tensor, int64_t element) {
-    return static_cast<double>((element * 7 + static_cast<int64_t>(tensor) * 3 + rank * 5) % 13);
-  }
-  double sum(size_t tensor, int64_t element) const {
-    double total = 0;
-    for (int r = 0; r < world->size(); ++r) total += value(r, tensor, element);
-    return total;
-  }
+  double sum(size_t tensor, int64_t e) const { return sum_of_rank_values(world->size(), tensor, e); }
   void put(size_t i) {
     const Tensor& t = tensors[i];
     std::vector<std::byte> bytes(t.bytes());
-    for (int64_t e = 0; e < t.numel(); ++e) set(bytes.data(), t.dtype, e, value(world->rank(), i, e));
+    for (int64_t e = 0; e < t.numel(); ++e) set_element(bytes.data(), t.dtype, e, rank_value(world->rank(), i, e));
     memory->gpu()->copy_to_device(t.data, bytes.data(), bytes.size());
   }
   /// All elements as numbers.
@@ -109,34 +103,13 @@ struct Fixture {
     std::vector<std::byte> bytes(t.bytes());
     memory->gpu()->copy_to_host(bytes.data(), t.data, bytes.size());
     std::vector<double> values(static_cast<size_t>(t.numel()));
-    for (int64_t e = 0; e < t.numel(); ++e) values[static_cast<size_t>(e)] = at(bytes.data(), t.dtype, e);
+    for (int64_t e = 0; e < t.numel(); ++e) values[static_cast<size_t>(e)] = element(bytes.data(), t.dtype, e);
     return values;
   }
   /// The elements that belong to `rank` of a tensor that is spread by rows.
   std::pair<int64_t, int64_t> part(size_t i, int rank) const {
     const int64_t n = tensors[i].numel() / world->size();
     return {rank * n, (rank + 1) * n};
-  }
-
- private:
-  static void set(std::byte* p, DType t, int64_t e, double v) {
-    switch (t) {
-      case DType::f32: reinterpret_cast<float*>(p)[e] = static_cast<float>(v); break;
-      case DType::f64: reinterpret_cast<double*>(p)[e] = v; break;
-      case DType::bf16: reinterpret_cast<bf16*>(p)[e] = bf16(static_cast<float>(v)); break;
-      case DType::i32: reinterpret_cast<int32_t*>(p)[e] = static_cast<int32_t>(v); break;
-      case DType::u8: reinterpret_cast<uint8_t*>(p)[e] = static_cast<uint8_t>(v); break;
-    }
-  }
-  static double at(const std::byte* p, DType t, int64_t e) {
-    switch (t) {
-      case DType::f32: return static_cast<double>(reinterpret_cast<const float*>(p)[e]);
-      case DType::f64: return reinterpret_cast<const double*>(p)[e];
-      case DType::bf16: return static_cast<double>(static_cast<float>(reinterpret_cast<const bf16*>(p)[e]));
-      case DType::i32: return reinterpret_cast<const int32_t*>(p)[e];
-      case DType::u8: return reinterpret_cast<const uint8_t*>(p)[e];
-    }
-    return 0;
   }
 };
 
@@ -209,7 +182,7 @@ TEST_CASE("rank: all_gather_rows", "[.]") {
   for (size_t i = 0; i < f.tensors.size(); ++i) {
     for (int r = 0; r < comm->size(); ++r) {
       const auto [begin, end] = f.part(i, r);
-      CHECK(wrong(f.get(i), begin, end, [&](int64_t e) { return Fixture::value(r, i, e); }) == 0);
+      CHECK(wrong(f.get(i), begin, end, [&](int64_t e) { return rank_value(r, i, e); }) == 0);
     }
   }
 }
@@ -220,7 +193,7 @@ TEST_CASE("rank: broadcast", "[.]") {
   const int root = comm->size() - 1;
   comm->broadcast(f.tensors, root);
   for (size_t i = 0; i < f.tensors.size(); ++i) {
-    CHECK(wrong(f.get(i), 0, f.tensors[i].numel(), [&](int64_t e) { return Fixture::value(root, i, e); }) == 0);
+    CHECK(wrong(f.get(i), 0, f.tensors[i].numel(), [&](int64_t e) { return rank_value(root, i, e); }) == 0);
   }
 }
 

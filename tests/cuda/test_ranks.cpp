@@ -13,14 +13,13 @@
 #include "llmz/core/version.h"
 #include "llmz/io/files.h"
 #include "ranks/curve.h"
+#include "ranks/methods.h"
 
 using namespace llmz;
 using namespace llmz::testing;
 using namespace std::chrono_literals;
 
 namespace {
-
-using Settings = std::vector<std::string>;
 
 constexpr int kRanks = 2;
 constexpr int kSteps = 5;
@@ -61,15 +60,12 @@ std::vector<std::unique_ptr<Process>> start(const TinyRun& place, const Settings
 TEST_CASE("two GPUs train as one does", "[cuda][ranks]") {
   if (!two_gpus_and_nccl()) return;
   const TinyRun place(/*in_memory=*/true);
-  Settings prac = {"preset=prac"};
-  for (const char* role : {"qkv_input", "gate_up_input", "norm", "attention_output", "gate_up", "down_input"}) {
-    prac.push_back(fmt::format("activations.{}.refresh=2", role));
-  }
   struct Method {
     const char* name;
     Settings settings;
   };
-  for (const auto& [name, settings] : {Method{"full rank", {}}, {"CompAct", {"preset=compact_n4"}}, {"PRAC", prac}}) {
+  for (const auto& [name, settings] :
+       {Method{"full rank", {}}, {"CompAct", {"preset=compact_n4"}}, {"PRAC", prac(2)}}) {
     const Outcome alone = place.llmz(train_arguments(run_settings(settings, "alone", 0), {"--overwrite"}));
     INFO(alone.err);
     REQUIRE(alone.exit_code == 0);
@@ -80,8 +76,7 @@ TEST_CASE("two GPUs train as one does", "[cuda][ranks]") {
         INFO(outcome.err);
         REQUIRE(outcome.exit_code == 0);
       }
-      // Sums in another order: see tests/ranks/test_curves.cpp.
-      CHECK(distance(read_curve(place / "alone"), read_curve(place / "shared")) < 2e-6);
+      CHECK(distance(read_curve(place / "alone"), read_curve(place / "shared")) < kSums);
     }
   }
 }

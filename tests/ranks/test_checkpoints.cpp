@@ -1,6 +1,7 @@
 // A checkpoint knows no ranks: what two of them saved goes on with any number, with and without ZeRO.
 #include "catch.h"
 #include "llmz/io/files.h"
+#include "ranks/methods.h"
 #include "ranks/mpi_run.h"
 
 using namespace llmz::testing;
@@ -8,28 +9,21 @@ namespace io = llmz::io;
 
 namespace {
 
-using Settings = std::vector<std::string>;
-
 constexpr int kSaved = 6, kSteps = 12;
 
 struct Method {
   const char* name;
   Settings settings;
-  /// test_curves.cpp gives the reasons.
   double tolerance;
 };
 
 std::vector<Method> methods() {
-  // Refreshes on both sides of the checkpoint, the last one before it still in use.
-  Settings prac = {"preset=prac"};
-  for (const char* role : {"qkv_input", "gate_up_input", "norm", "attention_output", "gate_up", "down_input"}) {
-    prac.push_back(fmt::format("activations.{}.refresh=4", role));
-  }
-  return {{"full rank", {}, 2e-6},
-          {"CompAct", {"preset=compact_n4"}, 2e-6},
-          {"PRAC", prac, 2e-6},
-          {"lean", {"preset=lean"}, 2e-5},
-          {"bf16 rounded at random", {"precision=bf16_stochastic"}, 5e-4}};
+  return {{"full rank", {}, kSums},
+          {"CompAct", {"preset=compact_n4"}, kSums},
+          // Refreshes on both sides of the checkpoint, the last one before it still in use.
+          {"PRAC", prac(4), kSums},
+          {"lean", {"preset=lean"}, kCodes},
+          {"bf16 rounded at random", {"precision=bf16_stochastic"}, kHalf}};
 }
 
 /// 12 windows a step: 2, 1, 3 and 4 ranks share them.

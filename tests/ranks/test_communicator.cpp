@@ -4,13 +4,14 @@
 #include <cstring>
 #include <thread>
 
+#include "dist/rank_values.h"
 #include "errors.h"
 #include "llmz/core/system.h"
 #include "llmz/dist/world.h"
 
 using namespace llmz;
 using namespace llmz::dist;
-using llmz::testing::error_of;
+using namespace llmz::testing;
 
 namespace {
 
@@ -18,32 +19,6 @@ constexpr DType kTypes[] = {DType::f32, DType::f64, DType::bf16, DType::i32, DTy
 constexpr DType kFloats[] = {DType::f32, DType::f64, DType::bf16};
 
 bool is_float(DType t) { return t != DType::i32 && t != DType::u8; }
-
-/// Whole numbers so small that the sum of 16 ranks is exact in bf16's 8 bits and in a byte.
-double value(int rank, size_t tensor, int64_t element) {
-  return static_cast<double>((element * 7 + static_cast<int64_t>(tensor) * 3 + rank * 5) % 13);
-}
-
-void set(void* data, DType t, int64_t i, double v) {
-  switch (t) {
-    case DType::f32: static_cast<float*>(data)[i] = static_cast<float>(v); break;
-    case DType::f64: static_cast<double*>(data)[i] = v; break;
-    case DType::bf16: static_cast<bf16*>(data)[i] = bf16(static_cast<float>(v)); break;
-    case DType::i32: static_cast<int32_t*>(data)[i] = static_cast<int32_t>(v); break;
-    case DType::u8: static_cast<uint8_t*>(data)[i] = static_cast<uint8_t>(v); break;
-  }
-}
-
-double get(const void* data, DType t, int64_t i) {
-  switch (t) {
-    case DType::f32: return static_cast<double>(static_cast<const float*>(data)[i]);
-    case DType::f64: return static_cast<const double*>(data)[i];
-    case DType::bf16: return static_cast<double>(static_cast<float>(static_cast<const bf16*>(data)[i]));
-    case DType::i32: return static_cast<const int32_t*>(data)[i];
-    case DType::u8: return static_cast<const uint8_t*>(data)[i];
-  }
-  return 0;
-}
 
 /// Tensors of one rank, each with a guard behind it that no collective may touch.
 class Tensors {
@@ -56,7 +31,7 @@ class Tensors {
     Tensor t(nullptr, type, shape, {DeviceType::cpu, 0});
     bytes_.emplace_back(t.bytes() + kGuard, std::byte{0x5a});
     t.data = bytes_.back().data();
-    for (int64_t e = 0; e < t.numel(); ++e) set(t.data, type, e, value(rank_, all.size(), e));
+    for (int64_t e = 0; e < t.numel(); ++e) set_element(t.data, type, e, rank_value(rank_, all.size(), e));
     all.push_back(t);
   }
   /// That elements [first, last) of tensor i are `wanted(element)`.
@@ -64,7 +39,7 @@ class Tensors {
   void expect(size_t i, int64_t first, int64_t last, const Wanted& wanted) const {
     const Tensor& t = all[i];
     for (int64_t e = first; e < last; ++e) {
-      const double found = get(t.data, t.dtype, e);
+      const double found = element(t.data, t.dtype, e);
       check(found == wanted(e), "tensor {} {} {}: element {} is {} and should be {}", i, dtype_name(t.dtype),
             t.shape.str(), e, found, wanted(e));
     }
@@ -96,11 +71,7 @@ struct Rig {
   Memory memory{DeviceType::cpu};
   std::unique_ptr<Communicator> ranks = world.make_communicator(memory);
 
-  double sum(size_t tensor, int64_t element) const {
-    double total = 0;
-    for (int r = 0; r < world.size(); ++r) total += value(r, tensor, element);
-    return total;
-  }
+  double sum(size_t tensor, int64_t e) const { return sum_of_rank_values(world.size(), tensor, e); }
 };
 
 double bytes_of(const std::vector<Tensor>& tensors) {
@@ -152,7 +123,7 @@ void all_gather(World& world) {
   rig.ranks->all_gather_rows(t.all);
   for (size_t i = 0; i < t.all.size(); ++i) {
     const int64_t part = t.all[i].numel() / world.size();
-    t.expect(i, 0, t.all[i].numel(), [&](int64_t e) { return value(static_cast<int>(e / part), i, e); });
+    t.expect(i, 0, t.all[i].numel(), [&](int64_t e) { return rank_value(static_cast<int>(e / part), i, e); });
   }
   check(rig.ranks->traffic()[Traffic::all_gather] == bytes_of(t.all), "bytes counted");
 }
@@ -163,7 +134,7 @@ void broadcast(World& world) {
     Tensors t = tensors_of(world, /*floats_only=*/false);
     rig.ranks->broadcast(t.all, root);
     for (size_t i = 0; i < t.all.size(); ++i) {
-      t.expect(i, 0, t.all[i].numel(), [&](int64_t e) { return value(root, i, e); });
+      t.expect(i, 0, t.all[i].numel(), [&](int64_t e) { return rank_value(root, i, e); });
     }
     check(rig.ranks->traffic()[Traffic::broadcast] == bytes_of(t.all), "bytes counted");
   }
@@ -177,8 +148,8 @@ void same_bits(World& world) {
       Tensors t(world.rank());
       t.add({count}, type);
       for (int64_t e = 0; e < count; ++e) {
-        set(t.all[0].data, type, e,
-            std::sin(static_cast<double>(e * 3 + world.rank() * 17 + 1)) * (e % 5 == 0 ? 1e4 : 1));
+        set_element(t.all[0].data, type, e,
+                    std::sin(static_cast<double>(e * 3 + world.rank() * 17 + 1)) * (e % 5 == 0 ? 1e4 : 1));
       }
       rig.ranks->all_reduce(t.all);
       const std::string mine(static_cast<const char*>(t.all[0].data), t.all[0].bytes());

@@ -5,6 +5,7 @@
 #include "llmz/io/files.h"
 #include "llmz/train/config_io.h"
 #include "llmz/train/trainer.h"
+#include "ranks/methods.h"
 #include "ranks/mpi_run.h"
 
 using namespace llmz;
@@ -12,15 +13,8 @@ using namespace llmz::testing;
 
 namespace {
 
-using Settings = std::vector<std::string>;
-
 /// Steps at which everything that is drawn or measured anew falls due: 1, 5, 9.
 constexpr int kPeriod = 4;
-
-Settings refreshed(Settings settings, std::initializer_list<const char*> roles) {
-  for (const char* role : roles) settings.push_back(fmt::format("activations.{}.refresh={}", role, kPeriod));
-  return settings;
-}
 
 struct Method {
   const char* name;
@@ -29,21 +23,15 @@ struct Method {
 };
 
 std::vector<Method> methods() {
-  return {
-      {"full rank", {}, false},
-      {"CompAct", refreshed({"preset=compact_n4"}, {"qkv_input", "gate_up_input", "down_input"}), false},
-      {"PRAC",
-       refreshed({"preset=prac"}, {"qkv_input", "gate_up_input", "norm", "attention_output", "gate_up", "down_input"}),
-       true},
-      {"projected Adam",
-       {"activations.norm.codec=store", "weight_gradient.form=low_rank", "weight_gradient.projector=principal",
-        fmt::format("weight_gradient.refresh={}", kPeriod), "optimizer.moments=subspace"},
-       true},
-      {"lean", {"preset=lean"}, false}};
+  return {{"full rank", {}, false},
+          {"CompAct", compact(kPeriod), false},
+          {"PRAC", prac(kPeriod), true},
+          {"projected Adam", projected_adam(kPeriod), true},
+          {"lean", {"preset=lean"}, false}};
 }
 
-/// A run that prints no more than it must: only steps differ between two of them.
-Settings quiet_run(const Settings& method, int zero, int steps) {
+/// Runs that differ in nothing but their number of steps.
+Settings run_settings(const Settings& method, int zero, int steps) {
   Settings settings = {fmt::format("train.steps={}", steps),
                        "train.micro_batch=1",
                        "train.global_batch=6",
@@ -84,7 +72,7 @@ TEST_CASE("each step sends the bytes that were planned", "[traffic]") {
     for (const int ranks : {2, 3}) {
       const int zero = ranks == 2 ? 0 : 1;
       INFO(method.name << ", " << ranks << " ranks, ZeRO " << zero);
-      const Settings settings = quiet_run(method.settings, zero, kSteps);
+      const Settings settings = run_settings(method.settings, zero, kSteps);
       const Outcome outcome = run_on(ranks, place, train_arguments(settings, {"--overwrite"}));
       INFO(outcome.err);
       REQUIRE(outcome.exit_code == 0);
@@ -114,7 +102,7 @@ TEST_CASE("the bytes counted are those that went through MPI", "[traffic]") {
       const auto seen = [&](int steps) {
         const std::string name = fmt::format("prof{}", steps);
         const Outcome outcome =
-            run_on(kRanks, place, train_arguments(quiet_run(method.settings, zero, steps), {"--overwrite"}),
+            run_on(kRanks, place, train_arguments(run_settings(method.settings, zero, steps), {"--overwrite"}),
                    {"--mca", "pml_monitoring_enable", "2", "--mca", "pml_monitoring_enable_output", "3", "--mca",
                     "pml_monitoring_filename", (place / name).string()});
         INFO(outcome.err);
