@@ -7,7 +7,7 @@
 #include "llmz/core/transfer.h"
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/threads.h"
-#include "llmz/train/matmul_peak.h"
+#include "llmz/engine/matmul_peak.h"
 
 namespace llmz::cli {
 namespace {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "llmz/core/exec.h"
-#include "llmz/train/trainer.h"
+#include "llmz/run/trainer.h"
 #include "src/cli/commands.h"
 
 namespace llmz::cli {

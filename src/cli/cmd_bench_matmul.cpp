@@ -2,7 +2,7 @@
 
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/threads.h"
-#include "llmz/train/trainer.h"
+#include "llmz/run/trainer.h"
 #include "src/cli/bench.h"
 
 namespace llmz::cli {

@@ -11,7 +11,7 @@
 #include "llmz/ops/projector.h"
 #include "llmz/ops/quant.h"
 #include "llmz/ops/threads.h"
-#include "llmz/train/trainer.h"
+#include "llmz/run/trainer.h"
 #include "src/cli/bench.h"
 
 namespace llmz::cli {

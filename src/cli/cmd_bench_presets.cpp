@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "llmz/core/error.h"
-#include "llmz/train/presets.h"
+#include "llmz/config/presets.h"
 #include "src/cli/bench.h"
 
 extern char** environ;

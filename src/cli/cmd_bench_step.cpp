@@ -6,9 +6,9 @@
 #include "llmz/core/random.h"
 #include "llmz/core/system.h"
 #include "llmz/ops/threads.h"
-#include "llmz/train/config_io.h"
-#include "llmz/train/engine.h"
-#include "llmz/train/trainer.h"
+#include "llmz/config/config_io.h"
+#include "llmz/engine/engine.h"
+#include "llmz/run/trainer.h"
 #include "src/cli/bench.h"
 
 namespace llmz::cli {

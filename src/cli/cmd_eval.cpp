@@ -4,9 +4,9 @@
 #include <optional>
 
 #include "llmz/io/files.h"
-#include "llmz/train/checkpoint.h"
-#include "llmz/train/evaluate.h"
-#include "llmz/train/trainer.h"
+#include "llmz/run/checkpoint.h"
+#include "llmz/run/evaluate.h"
+#include "llmz/run/trainer.h"
 #include "src/cli/commands.h"
 #include "src/cli/ranks.h"
 

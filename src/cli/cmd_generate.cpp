@@ -1,8 +1,8 @@
 #include <cstdio>
 #include <memory>
 
-#include "llmz/train/generate.h"
-#include "llmz/train/trainer.h"
+#include "llmz/run/generate.h"
+#include "llmz/run/trainer.h"
 #include "src/cli/commands.h"
 
 namespace llmz::cli {

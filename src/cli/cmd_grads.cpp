@@ -1,7 +1,7 @@
 #include <memory>
 
-#include "llmz/train/grads.h"
-#include "llmz/train/trainer.h"
+#include "llmz/run/grads.h"
+#include "llmz/run/trainer.h"
 #include "src/cli/commands.h"
 
 namespace llmz::cli {

@@ -3,11 +3,11 @@
 #include "llmz/core/system.h"
 #include "llmz/data/loader.h"
 #include "llmz/model/model.h"
-#include "llmz/train/config_io.h"
-#include "llmz/train/plan_compare.h"
-#include "llmz/train/plan_report.h"
-#include "llmz/train/presets.h"
-#include "llmz/train/trainer.h"
+#include "llmz/config/config_io.h"
+#include "llmz/report/plan_compare.h"
+#include "llmz/engine/plan_report.h"
+#include "llmz/config/presets.h"
+#include "llmz/run/trainer.h"
 #include "src/cli/commands.h"
 
 namespace llmz::cli {

@@ -4,8 +4,8 @@
 #include <memory>
 
 #include "llmz/core/system.h"
-#include "llmz/train/config_io.h"
-#include "llmz/train/trainer.h"
+#include "llmz/config/config_io.h"
+#include "llmz/run/trainer.h"
 #include "src/cli/commands.h"
 #include "src/cli/ranks.h"
 

@@ -18,8 +18,8 @@
 #include "llmz/dist/world.h"
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/threads.h"
-#include "llmz/train/matmul_peak.h"
-#include "llmz/train/trainer.h"
+#include "llmz/engine/matmul_peak.h"
+#include "llmz/run/trainer.h"
 #include "src/cli/bench.h"
 
 namespace llmz::cli {

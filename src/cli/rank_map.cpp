@@ -6,7 +6,7 @@
 #include "llmz/core/memory.h"
 #include "llmz/core/system.h"
 #include "llmz/core/transfer.h"
-#include "llmz/train/trainer.h"
+#include "llmz/run/trainer.h"
 
 namespace llmz::cli {
 namespace {

@@ -5,13 +5,13 @@
 #include "catch.h"
 #include "llmz/core/random.h"
 #include "llmz/core/transfer.h"
-#include "llmz/train/checkpoint.h"
-#include "llmz/train/config_io.h"
-#include "llmz/train/engine.h"
-#include "llmz/train/generate.h"
-#include "llmz/train/presets.h"
-#include "llmz/train/trainer.h"
-#include "train/temp_folder.h"
+#include "llmz/run/checkpoint.h"
+#include "llmz/config/config_io.h"
+#include "llmz/engine/engine.h"
+#include "llmz/run/generate.h"
+#include "llmz/config/presets.h"
+#include "llmz/run/trainer.h"
+#include "run/temp_folder.h"
 
 using namespace llmz;
 using namespace llmz::train;

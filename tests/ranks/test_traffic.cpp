@@ -3,8 +3,8 @@
 
 #include "catch.h"
 #include "llmz/io/files.h"
-#include "llmz/train/config_io.h"
-#include "llmz/train/trainer.h"
+#include "llmz/config/config_io.h"
+#include "llmz/run/trainer.h"
 #include "ranks/methods.h"
 #include "ranks/mpi_run.h"
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "llmz/data/shard.h"
-#include "llmz/data/tokenizer.h"
+#include "llmz/text/tokenizer.h"
 
 namespace llmz::data {
 

@@ -8,7 +8,7 @@
 
 #include "llmz/data/manifest.h"
 #include "llmz/data/text_source.h"
-#include "llmz/data/tokenizer.h"
+#include "llmz/text/tokenizer.h"
 
 namespace llmz::data {
 

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "llmz/model/config.h"
+#include "llmz/nn/config.h"
+#include "llmz/optim/config.h"
+#include "llmz/engine/ranks.h"
+
+namespace llmz::train {
+
+/// JSON `data`.
+struct DataConfig {
+  std::string path;                     ///< folder made by `llmz data prepare`
+  std::vector<std::string> train;       ///< instead of `path`: shard files or globs
+  std::vector<std::string> validation;  ///< likewise
+  std::string tokenizer;                ///< folder or file; empty = the tokenizer in `path`, if any
+};
+
+/// JSON `precision`. Written as a text it is the name of a set of these (precision_sets).
+struct PrecisionConfig {
+  std::string compute = "auto";    ///< auto | fp32 | tf32 | bf16: weights and activations in products
+  std::string weights = "master";  ///< master | stochastic | nearest: how bf16 weights take small updates
+  std::string moments = "fp32";    ///< fp32 | bf16
+  std::string gradients = "fp32";  ///< fp32 | bf16
+};
+
+/// JSON `train`.
+struct TrainConfig {
+  std::string device = "auto";  ///< auto | cpu | cuda | cuda:k
+  uint64_t seed = 1;
+  int64_t steps = 1000;
+  int64_t sequence = 256;     ///< tokens in a window
+  int64_t micro_batch = 8;    ///< windows in one forward/backward
+  int64_t global_batch = 8;   ///< windows in one optimizer step; a multiple of micro_batch
+  int64_t loss_chunk = 1024;  ///< tokens whose logits exist at once
+  int64_t threads = 0;        ///< CPU threads; 0 = all that this process may use
+  int64_t eval_every = 100;   ///< steps between validations; 0 = only at the end
+  int64_t diagnostics = 0;    ///< steps between measurements of the codes' errors; 0 = none
+  int64_t eval_batches = 20;  ///< micro-batches of a validation during training; 0 = the whole split
+};
+
+/// JSON `output`.
+struct OutputConfig {
+  std::string path = "out/run";  ///< run folder
+  int64_t log_every = 10;        ///< steps between plain progress lines
+  int64_t save_every = 500;      ///< steps between checkpoints; 0 = only at the end
+  int64_t keep_every = 0;        ///< checkpoints at multiples of this are never pruned; 0 = none
+  bool save_best = true;         ///< keep the checkpoint of the best validation loss
+};
+
+/// Everything a run is made from: one JSON file.
+struct RunConfig {
+  model::ModelConfig model;
+  DataConfig data;
+  nn::ActivationsConfig activations;
+  codec::GradientConfig weight_gradient;
+  PrecisionConfig precision;
+  optim::OptimizerConfig optimizer;
+  optim::ScheduleConfig schedule;
+  TrainConfig train;
+  DistributedConfig distributed;
+  OutputConfig output;
+};
+
+}  // namespace llmz::train

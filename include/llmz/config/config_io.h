@@ -1,0 +1,35 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "llmz/config/config.h"
+
+namespace llmz::train {
+
+/// Reads the JSON file at `path`, then applies `overrides` ("a.b=value", in order; the last one wins) and checks the
+/// result with `validate`. docs/config.md describes the format. Throws Error that names file, line and key: not JSON,
+/// unknown key (with the nearest known one), duplicate key, wrong type, value out of range, keys that do not fit
+/// together.
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides = {});
+
+/// The same from text. `source` stands in errors for the file; model names are looked up beside it.
+RunConfig parse_run_config(std::string_view json, const std::string& source,
+                           const std::vector<std::string>& overrides = {});
+
+/// Every key with its value, in the order of the documentation; reading it back gives the same configuration.
+/// `complete`: also the keys of codecs and projectors that stand at their defaults, which are left out otherwise.
+std::string to_json(const RunConfig& config, bool complete = false);
+
+/// Text of docs/config.md.
+std::string config_reference_markdown();
+
+/// Checks what single keys cannot: that the model's shape is possible, that batches divide, that lengths fit. Throws
+/// Error naming the keys. Loading has done it already; meant for configurations made or changed by a program.
+void validate(const RunConfig& config);
+
+/// `validate`, and that there are data to train on.
+void validate_for_training(const RunConfig& config);
+
+}  // namespace llmz::train

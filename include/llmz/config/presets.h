@@ -1,0 +1,38 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "llmz/config/config.h"
+
+namespace llmz::train {
+
+/// A named method: what is stored, how weight gradients are made, where moments live. Its JSON is what a user could
+/// have written into a configuration.
+struct Preset {
+  std::string name;
+  std::string meaning;
+  std::string json;
+};
+
+/// In the order of the documentation.
+const std::vector<Preset>& presets();
+const Preset* find_preset(const std::string& name);
+std::vector<std::string> preset_names();
+
+/// `config` with the method of the preset `name` in the place of its own. Error for an unknown name, or where the
+/// result is impossible for the model.
+RunConfig with_preset(RunConfig config, const std::string& name);
+
+/// Sets the keys that presets decide back to their defaults.
+void reset_method(RunConfig& config);
+
+/// A name for a whole `precision` section.
+struct PrecisionSet {
+  const char* name;
+  const char* meaning;
+  PrecisionConfig config;
+};
+const std::vector<PrecisionSet>& precision_sets();
+
+}  // namespace llmz::train

@@ -1,0 +1,47 @@
+#include "llmz/run/resume.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "llmz/core/error.h"
+#include "llmz/config/config_io.h"
+
+namespace llmz::train {
+namespace {
+
+constexpr std::string_view kFixed[] = {
+    "model.",     "optimizer.name", "optimizer.moments", "optimizer.first_moment_bits",
+    "train.seed", "train.sequence", "train.global_batch"};
+
+/// {"train.steps": 100, ...}
+nlohmann::json flat(const RunConfig& config) {
+  const nlohmann::json nested = nlohmann::json::parse(to_json(config, /*complete=*/true)).flatten();
+  nlohmann::json keys = nlohmann::json::object();
+  for (const auto& [pointer, value] : nested.items()) {
+    std::string key = pointer.substr(1);
+    std::replace(key.begin(), key.end(), '/', '.');
+    keys[key] = value;
+  }
+  return keys;
+}
+
+}  // namespace
+
+std::vector<std::string> changes_since(const RunConfig& saved, const RunConfig& now) {
+  const nlohmann::json before = flat(saved), after = flat(now);
+  std::vector<std::string> changes;
+  for (const auto& [key, value] : after.items()) {
+    const nlohmann::json old = before.value(key, nlohmann::json());
+    if (old == value) continue;
+    const auto decides = [&, name = std::string_view(key)](std::string_view fixed) { return name.starts_with(fixed); };
+    check(
+        std::none_of(std::begin(kFixed), std::end(kFixed), decides),
+        "{} was {} when this run was saved and is {} now: --resume would continue another run. Set it back, or choose "
+        "another output.path",
+        key, old.dump(), value.dump());
+    changes.push_back(fmt::format("{}: {} -> {}", key, old.dump(), value.dump()));
+  }
+  return changes;
+}
+
+}  // namespace llmz::train

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "llmz/text/tokenizer.h"
+
+namespace llmz::data {
+
+/// FNV-1a, 64 bits, over parts that are told apart by their lengths.
+class Hasher {
+ public:
+  void add(std::string_view part);
+  uint64_t value() const { return state_; }
+
+ private:
+  void add_byte(uint8_t byte) { state_ = (state_ ^ byte) * 0x100000001b3ull; }
+  uint64_t state_ = 0xcbf29ce484222325ull;
+};
+
+/// llmz_tokenizer.json: which of the tokenizers a folder holds, and its hash.
+struct TokenizerManifest {
+  static constexpr std::string_view kFileName = "llmz_tokenizer.json";
+  std::string kind;
+  uint64_t hash = 0;
+};
+/// Nothing when the folder has no manifest; throws Error for one that cannot be read.
+std::optional<TokenizerManifest> read_tokenizer_manifest(const std::filesystem::path& folder);
+/// Makes the folder. Called first by every `save`, so that a wrong path fails before anything is written.
+void make_tokenizer_folder(const std::filesystem::path& folder);
+/// Called last by every `save`: a folder with a manifest is complete.
+void write_tokenizer_manifest(const std::filesystem::path& folder, const Tokenizer& tokenizer);
+
+/// `text` on one line: control characters and, with `escape_high`, bytes from 0x80 as \n, \t, \x1b.
+std::string printable(std::string_view text, bool escape_high = false);
+
+std::unique_ptr<Tokenizer> make_bytes_tokenizer();
+std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(const std::filesystem::path& model);
+std::unique_ptr<Tokenizer> make_gpt2_tokenizer(const std::filesystem::path& vocab, const std::filesystem::path& merges);
+
+}  // namespace llmz::data

@@ -1,0 +1,140 @@
+#include <cstring>
+#include <fstream>
+
+#include "catch.h"
+#include "llmz/run/checkpoint.h"
+#include "llmz/run/resume.h"
+#include "run/temp_folder.h"
+
+using namespace llmz;
+using namespace llmz::train;
+namespace fs = std::filesystem;
+
+namespace {
+
+RunConfig run_config(const char* architecture) {
+  RunConfig run;
+  run.model = {.architecture = architecture,
+               .vocab_size = 257,
+               .hidden = 24,
+               .intermediate = 40,
+               .layers = 2,
+               .heads = 4,
+               .context = 16};
+  run.train.sequence = 8;
+  return run;
+}
+
+EngineOptions options_of(const RunConfig& run) { return {.model = run.model, .micro_batch = 2, .sequence = 8}; }
+
+void train_steps(Engine& engine, int first, int count) {
+  for (int step = first; step < first + count; ++step) {
+    std::vector<int32_t> tokens(16), targets(16);
+    for (int i = 0; i < 16; ++i) tokens[i] = (7 * i + step) % 257, targets[i] = (11 * i + 3 * step) % 257;
+    engine.begin_step(step);
+    engine.micro_step(tokens, targets, 1.0f / 16);
+    engine.update(step, 1e-2);
+  }
+}
+
+bool same_weights(Engine& a, Engine& b) {
+  for (size_t i = 0; i < a.model().parameters().size(); ++i) {
+    const Tensor &x = a.model().parameters()[i]->weight, &y = b.model().parameters()[i]->weight;
+    if (std::memcmp(x.data, y.data, x.bytes()) != 0) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("a checkpoint brings back weights, moments, state and tokenizer; training goes on bit for bit") {
+  for (const char* architecture : {"llama", "gpt2"}) {
+    INFO(architecture);
+    const test::TempFolder temp;
+    const RunConfig run = run_config(architecture);
+    Engine engine(options_of(run));
+    engine.initialise(1);
+    train_steps(engine, 1, 3);
+    const auto tokenizer = data::load_tokenizer("bytes");
+    save_checkpoint(temp.path() / "c", engine, run, tokenizer.get(), {.step = 3, .tokens = 48, .best_validation = 5.5});
+
+    Engine other(options_of(run));
+    other.initialise(2);
+    const TrainState state = load_checkpoint(temp.path() / "c", other);
+    CHECK(state.step == 3);
+    CHECK(state.tokens == 48);
+    CHECK(state.best_validation == 5.5);
+    CHECK(state.last_validation == std::numeric_limits<double>::infinity());
+    CHECK(same_weights(engine, other));
+    train_steps(engine, 4, 3);
+    CHECK(!same_weights(engine, other));
+    train_steps(other, 4, 3);
+    CHECK(same_weights(engine, other));
+
+    const CheckpointHeader header = open_model(temp.path() / "c");
+    CHECK(header.model.architecture == architecture);
+    CHECK(header.run->train.sequence == 8);
+    CHECK(header.tokenizer->hash() == tokenizer->hash());
+  }
+}
+
+TEST_CASE("Hugging Face's config.json and model.safetensors alone are a model too") {
+  const test::TempFolder temp;
+  const RunConfig run = run_config("gpt2");
+  Engine engine(options_of(run));
+  engine.initialise(1);
+  save_checkpoint(temp.path() / "c", engine, run, nullptr, {});
+  fs::create_directory(temp.path() / "hf");
+  for (const char* file : {"config.json", "model.safetensors"}) {
+    fs::copy(temp.path() / "c" / file, temp.path() / "hf" / file);
+  }
+  const CheckpointHeader header = open_model(temp.path() / "hf");
+  CHECK(!header.state.has_value());
+  Engine other({.model = header.model, .micro_batch = 2, .sequence = 8});
+  load_weights(header.folder, other.model(), other.memory());
+  CHECK(same_weights(engine, other));
+}
+
+TEST_CASE("damaged, foreign and unfitting checkpoints are refused by name") {
+  const test::TempFolder temp;
+  const RunConfig run = run_config("llama");
+  Engine engine(options_of(run));
+  engine.initialise(1);
+  const fs::path folder = temp.path() / "c";
+  save_checkpoint(folder, engine, run, nullptr, {.step = 1});
+
+  RunConfig wider = run;
+  wider.model.hidden = 32;
+  Engine other(options_of(wider));
+  CHECK_THROWS_WITH(load_checkpoint(folder, other), contains("model.embed_tokens.weight"));
+  CHECK_THROWS_WITH(open_model(temp.path()), contains("is no checkpoint"));
+  CHECK_THROWS_WITH(open_model(temp.path() / "absent"), contains("no checkpoint at"));
+
+  std::fstream file(folder / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-5, std::ios::end);
+  file.put('\x7f');
+  file.close();
+  CHECK_THROWS_WITH(open_model(folder), contains("model.safetensors"));
+}
+
+TEST_CASE("a run goes on with a changed configuration only where its batches and tensors stay the same") {
+  const RunConfig saved = run_config("llama");
+  CHECK(changes_since(saved, saved).empty());
+  RunConfig now = saved;
+  now.train.steps = 2000;
+  now.optimizer.lr_scale.head = 0.5f;
+  const auto changes = changes_since(saved, now);
+  REQUIRE(changes.size() == 2);
+  CHECK(changes[0] == "optimizer.lr_scale.head: 1.0 -> 0.5");
+  CHECK(changes[1] == "train.steps: 1000 -> 2000");
+
+  now = saved;
+  now.train.global_batch = 16;
+  CHECK_THROWS_WITH(changes_since(saved, now), contains("train.global_batch was 8") && contains("is 16 now"));
+  now = saved;
+  now.train.seed = 2;
+  CHECK_THROWS_WITH(changes_since(saved, now), contains("train.seed"));
+  now = saved;
+  now.model.heads = 2;
+  CHECK_THROWS_WITH(changes_since(saved, now), contains("model.heads"));
+}
