@@ -37,8 +37,8 @@ std::string allowed_markdown(const Key& key) {
 
 constexpr const char* kIntroduction = R"(# Configuration
 
-<!-- Made from src/train/config_schema.cpp, and compared with it by a test. To write it again:
-     LLMZ_WRITE_DOCS=1 ctest --test-dir build -R train_config -->
+<!-- Made from src/config/config_schema.cpp, and compared with it by a test. To write it again:
+     LLMZ_WRITE_DOCS=1 ctest --test-dir build -R config -->
 
 A run is one JSON file, read by `llmz train` and `llmz plan`. Every key may be left out and then has the default below.
 `//` and `/* */` comments are allowed. An unknown key, a key that stands twice, a wrong type or a value out of range is
