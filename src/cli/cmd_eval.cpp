@@ -69,7 +69,8 @@ train::EngineOptions engine_for(const Options& options, const train::CheckpointH
 }
 
 int evaluate(const Options& options, dist::World& world) {
-  const auto [header, dataset] = open_subject(options, world);
+  const Subject subject = open_subject(options, world);
+  const auto& header = subject.header;
   const Device device = dist::assign_device(world, options.device);
   train::use_threads(options.threads, dist::fair_threads(world));
   train::EngineOptions engine_options;
@@ -77,7 +78,7 @@ int evaluate(const Options& options, dist::World& world) {
   train::Engine engine(engine_options);
   train::load_weights(header.folder, engine.model(), engine.memory());
 
-  const train::Evaluation e = train::evaluate(engine, *dataset, options.stride, options.max_batches, &world);
+  const train::Evaluation e = train::evaluate(engine, *subject.dataset, options.stride, options.max_batches, &world);
   if (!world.leads()) return 0;
   if (options.json) {
     nlohmann::ordered_json json = {{"checkpoint", header.folder.string()},

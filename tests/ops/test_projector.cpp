@@ -262,7 +262,8 @@ TEST_CASE("projected_adam follows CompAct's algorithm", "[projector]") {
 TEST_CASE("orthonormalize gives orthonormal rows, orthogonal to others, that span the same", "[projector]") {
   for (DType dtype : {DType::f32, DType::f64}) {
     const double allowed = dtype == DType::f64 ? 1e-12 : 1e-6;
-    for (const auto& [k, n, others] : {std::array<int64_t, 3>{5, 31, 0}, {7, 31, 6}, {10, 20, 10}, {1, 1, 0}}) {
+    for (const auto& sizes : {std::array<int64_t, 3>{5, 31, 0}, {7, 31, 6}, {10, 20, 10}, {1, 1, 0}}) {
+      const int64_t k = sizes[0], n = sizes[1], others = sizes[2];
       INFO(k << " of " << n << " beside " << others);
       HostTensor basis = HostTensor::random(dtype, {k, n}, 1), against(dtype, {std::max<int64_t>(others, 1), n});
       if (others > 0) against.assign(orthonormal_rows(others, n, 2));
