@@ -77,7 +77,7 @@ LLMZ_INLINE void prefetch_row(const HeadRows<T>& rows, int64_t r) {
 
 /// to[padded count, padded width] = scale·from, zeros around it.
 template <class T>
-LLMZ_SIMD_CLONES void pack_rows(float* to, const HeadRows<T>& from, int64_t rows, int64_t width, float scale) {
+LLMZ_INLINE void pack_rows_loop(float* to, const HeadRows<T>& from, int64_t rows, int64_t width, float scale) {
   for (int64_t r = 0; r < rows; ++r) {
     float* row = to + r * width;
     const T* source = from.data + r * from.pitch;
@@ -90,7 +90,7 @@ LLMZ_SIMD_CLONES void pack_rows(float* to, const HeadRows<T>& from, int64_t rows
 
 /// to[tile, width, kTile]: the rows as columns, kTile of them side by side, zeros around them.
 template <class T>
-LLMZ_SIMD_CLONES void pack_columns(float* to, const HeadRows<T>& from, int64_t width) {
+LLMZ_INLINE void pack_columns_loop(float* to, const HeadRows<T>& from, int64_t width) {
   for (int64_t first = 0; first < from.count; first += kTile, to += width * kTile) {
     const int64_t columns = from.count - first < kTile ? from.count - first : kTile;
     if (columns < kTile || from.width < width) {
@@ -106,7 +106,7 @@ LLMZ_SIMD_CLONES void pack_columns(float* to, const HeadRows<T>& from, int64_t w
 
 /// to = scale·from[count, padded width], each row over its divisor if there are divisors.
 template <class T>
-LLMZ_SIMD_CLONES void unpack_rows(const HeadRows<T>& to, const float* from, int64_t width, float scale,
+LLMZ_INLINE void unpack_rows_loop(const HeadRows<T>& to, const float* from, int64_t width, float scale,
                                   const float* divisors) {
   for (int64_t r = 0; r < to.count; ++r) {
     prefetch_row(to, r);
@@ -117,7 +117,7 @@ LLMZ_SIMD_CLONES void unpack_rows(const HeadRows<T>& to, const float* from, int6
 
 /// delta[r] = Σ a·b of row r.
 template <class T>
-LLMZ_SIMD_CLONES void row_dots(float* delta, const float* a, int64_t a_pitch, const HeadRows<T>& b) {
+LLMZ_INLINE void row_dots_loop(float* delta, const float* a, int64_t a_pitch, const HeadRows<T>& b) {
   for (int64_t r = 0; r < b.count; ++r) {
     prefetch_row(b, r);
     float sum = 0;
@@ -164,12 +164,12 @@ void forward_group(const Tensor& out, const Tensor& lse, const Tensor& q, const 
   const AttentionTiles kernels = attention_tiles();
   const ForwardPieces space(workspace, g.keys, g.width);
   const int64_t keys = g.visible(last - 1) + g.rows(last - 1) - 1;
-  pack_columns(space.k_t, HeadRows<T>(k, b, kv, 0, keys), g.width);
-  pack_rows(space.v, HeadRows<T>(v, b, kv, 0, keys), padded(keys, kTile), g.width, 1.0f);
+  simd<pack_columns_loop<T>>(space.k_t, HeadRows<T>(k, b, kv, 0, keys), g.width);
+  simd<pack_rows_loop<T>>(space.v, HeadRows<T>(v, b, kv, 0, keys), padded(keys, kTile), g.width, 1.0f);
   for (int64_t h = kv * g.group; h < (kv + 1) * g.group; ++h) {
     for (int64_t i = first; i < last; ++i) {
       ForwardTile tile{g.query_tile(i)};
-      pack_rows(space.q, HeadRows<T>(q, b, h, i * kTile, tile.rows), kTile, g.width, g.scale);
+      simd<pack_rows_loop<T>>(space.q, HeadRows<T>(q, b, h, i * kTile, tile.rows), kTile, g.width, g.scale);
       tile.q = space.q;
       tile.k_t = space.k_t;
       tile.v = space.v;
@@ -179,7 +179,7 @@ void forward_group(const Tensor& out, const Tensor& lse, const Tensor& q, const 
       tile.total = space.total;
       tile.total_lanes = space.total_lanes;
       kernels.forward(tile);
-      unpack_rows(HeadRows<T>(out, b, h, i * kTile, tile.rows), space.sum, g.width, 1.0f, space.total);
+      simd<unpack_rows_loop<T>>(HeadRows<T>(out, b, h, i * kTile, tile.rows), space.sum, g.width, 1.0f, space.total);
       float* log_sum = g.lse_row(lse, b, h, i);
       for (int64_t r = 0; r < tile.rows; ++r) log_sum[r] = space.largest[r] + std::log(space.total[r]);
     }
@@ -214,20 +214,20 @@ void backward_group(const BackwardTensors& x, const Geometry& g, int64_t b, int6
   const AttentionTiles kernels = attention_tiles();
   const BackwardPieces space(workspace, g.keys, g.width);
   const int64_t padded_keys = padded(g.keys, kTile);
-  pack_columns(space.k_t, HeadRows<T>(x.k, b, kv, 0, g.keys), g.width);
-  pack_columns(space.v_t, HeadRows<T>(x.v, b, kv, 0, g.keys), g.width);
-  pack_rows(space.k, HeadRows<T>(x.k, b, kv, 0, g.keys), padded_keys, g.width, 1.0f);
+  simd<pack_columns_loop<T>>(space.k_t, HeadRows<T>(x.k, b, kv, 0, g.keys), g.width);
+  simd<pack_columns_loop<T>>(space.v_t, HeadRows<T>(x.v, b, kv, 0, g.keys), g.width);
+  simd<pack_rows_loop<T>>(space.k, HeadRows<T>(x.k, b, kv, 0, g.keys), padded_keys, g.width, 1.0f);
   std::fill_n(space.dk, padded_keys * g.width, 0.0f);
   std::fill_n(space.dv, padded_keys * g.width, 0.0f);
   for (int64_t h = kv * g.group; h < (kv + 1) * g.group; ++h) {
     for (int64_t i = 0; i < g.tiles; ++i) {
       BackwardTile tile{g.query_tile(i)};
       const auto rows_of = [&](const Tensor& t) { return HeadRows<T>(t, b, h, i * kTile, tile.rows); };
-      pack_rows(space.dout, rows_of(x.dout), kTile, g.width, 1.0f);
-      pack_rows(space.q, rows_of(x.q), kTile, g.width, g.scale);
+      simd<pack_rows_loop<T>>(space.dout, rows_of(x.dout), kTile, g.width, 1.0f);
+      simd<pack_rows_loop<T>>(space.q, rows_of(x.q), kTile, g.width, g.scale);
       for (float* statistic : {space.lse, space.delta}) std::fill_n(statistic, kTile, 0.0f);
       tile.make_delta = !x.out.present();
-      if (x.out.present()) row_dots(space.delta, space.dout, g.width, rows_of(x.out));
+      if (x.out.present()) simd<row_dots_loop<T>>(space.delta, space.dout, g.width, rows_of(x.out));
       std::copy_n(g.lse_row(x.lse, b, h, i), tile.rows, space.lse);
       tile.q = space.q;
       tile.k_t = space.k_t;
@@ -242,11 +242,11 @@ void backward_group(const BackwardTensors& x, const Geometry& g, int64_t b, int6
       tile.dk = space.dk;
       tile.dv = space.dv;
       kernels.backward(tile);
-      unpack_rows(rows_of(x.dq), space.dq, g.width, g.scale, nullptr);
+      simd<unpack_rows_loop<T>>(rows_of(x.dq), space.dq, g.width, g.scale, nullptr);
     }
   }
-  unpack_rows(HeadRows<T>(x.dk, b, kv, 0, g.keys), space.dk, g.width, 1.0f, nullptr);
-  unpack_rows(HeadRows<T>(x.dv, b, kv, 0, g.keys), space.dv, g.width, 1.0f, nullptr);
+  simd<unpack_rows_loop<T>>(HeadRows<T>(x.dk, b, kv, 0, g.keys), space.dk, g.width, 1.0f, nullptr);
+  simd<unpack_rows_loop<T>>(HeadRows<T>(x.dv, b, kv, 0, g.keys), space.dv, g.width, 1.0f, nullptr);
 }
 
 template <class T>

@@ -22,9 +22,9 @@ LLMZ_INLINE compute_t<T> dot(const T* a, const T* b, int64_t n) {
 /// p[j] = exp(scale·q·k_j − m), sum[·] = Σ p[j]·v_j. Returns m, the largest of the scaled scores, and Σ p[j] in
 /// `total`.
 template <class T>
-LLMZ_SIMD_CLONES compute_t<T> query_row(compute_t<T>* p, compute_t<T>* sum, compute_t<T>& total, const T* q, const T* k,
-                                        int64_t k_pitch, const T* v, int64_t v_pitch, int64_t keys, int64_t width,
-                                        compute_t<T> scale) {
+LLMZ_INLINE compute_t<T> query_loop(compute_t<T>* p, compute_t<T>* sum, compute_t<T>& total, const T* q, const T* k,
+                                    int64_t k_pitch, const T* v, int64_t v_pitch, int64_t keys, int64_t width,
+                                    compute_t<T> scale) {
   using Real = compute_t<T>;
   Real largest = -std::numeric_limits<Real>::infinity();
   for (int64_t j = 0; j < keys; ++j) {
@@ -57,8 +57,8 @@ void forward_as(const Tensor& out, const Tensor& lse, const Tensor& q, const Ten
         Real* sum = p + keys;
         Real total = 0;
         const Real largest =
-            query_row<T>(p, sum, total, head_row<T>(q, b, i, h), head_row<T>(k, b, 0, h / group), k.stride(1),
-                         head_row<T>(v, b, 0, h / group), v.stride(1), keys - queries + i + 1, width, scale);
+            simd<query_loop<T>>(p, sum, total, head_row<T>(q, b, i, h), head_row<T>(k, b, 0, h / group), k.stride(1),
+                                head_row<T>(v, b, 0, h / group), v.stride(1), keys - queries + i + 1, width, scale);
         T* o = head_row<T>(out, b, i, h);
         for (int64_t c = 0; c < width; ++c) store(o + c, sum[c] / total);
         lse.as<Real>()[b * lse.stride(0) + h * lse.stride(1) + i] = largest + std::log(total);

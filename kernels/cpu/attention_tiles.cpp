@@ -196,26 +196,29 @@ LLMZ_INLINE void backward(const BackwardTile& t) {
   }
 }
 
-void forward_base(const ForwardTile& t) { forward<4>(t); }
-void backward_base(const BackwardTile& t) { backward<4>(t); }
+#ifdef __AVX512F__
+constexpr int kBaselineWidth = 16;
+#else
+constexpr int kBaselineWidth = 4;
+#endif
+void forward_base(const ForwardTile& t) { forward<kBaselineWidth>(t); }
+void backward_base(const BackwardTile& t) { backward<kBaselineWidth>(t); }
 
-#ifdef __x86_64__
-__attribute__((target("avx2,fma"))) void forward_avx2(const ForwardTile& t) { forward<8>(t); }
-__attribute__((target("avx2,fma"))) void backward_avx2(const BackwardTile& t) { backward<8>(t); }
-__attribute__((target("avx512f"))) void forward_avx512(const ForwardTile& t) { forward<16>(t); }
-__attribute__((target("avx512f"))) void backward_avx512(const BackwardTile& t) { backward<16>(t); }
+#ifdef LLMZ_ISA_CLONES
+LLMZ_TARGET_AVX2 void forward_avx2(const ForwardTile& t) { forward<8>(t); }
+LLMZ_TARGET_AVX2 void backward_avx2(const BackwardTile& t) { backward<8>(t); }
+LLMZ_TARGET_AVX512 void forward_avx512(const ForwardTile& t) { forward<16>(t); }
+LLMZ_TARGET_AVX512 void backward_avx512(const BackwardTile& t) { backward<16>(t); }
 #endif
 
 }  // namespace
 
-AttentionTiles attention_tiles([[maybe_unused]] int widest) {
-#ifdef __x86_64__
-  if (widest >= 16 && __builtin_cpu_supports("avx512f")) return {forward_avx512, backward_avx512, 16};
-  if (widest >= 8 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    return {forward_avx2, backward_avx2, 8};
-  }
+AttentionTiles attention_tiles([[maybe_unused]] Isa set) {
+#ifdef LLMZ_ISA_CLONES
+  if (set == Isa::avx512) return {forward_avx512, backward_avx512};
+  if (set == Isa::avx2) return {forward_avx2, backward_avx2};
 #endif
-  return {forward_base, backward_base, 4};
+  return {forward_base, backward_base};
 }
 
 }  // namespace llmz::cpu

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/isa.h"
+
 namespace llmz::cpu {
 
 constexpr int64_t kTile = 64;        // queries, and keys, in a tile
@@ -42,13 +44,11 @@ struct BackwardTile : QueryTile {
   float* dv = nullptr;          // [keys, width], added to
 };
 
-/// The routines for one instruction set, and its vector width in floats.
+/// The routines for one instruction set.
 struct AttentionTiles {
   void (*forward)(const ForwardTile&);
   void (*backward)(const BackwardTile&);
-  int vector_width;
 };
-/// The widest that this processor has, up to `widest` floats.
-AttentionTiles attention_tiles(int widest = 16);
+AttentionTiles attention_tiles(Isa set = isa());
 
 }  // namespace llmz::cpu

@@ -12,42 +12,37 @@ LLMZ_INLINE void convert_loop(To* __restrict out, const From* __restrict in, int
   for (int64_t i = 0; i < n; ++i) store(out + i, static_cast<compute_t<To>>(load(in + i)));
 }
 
-LLMZ_SIMD_CLONES void convert_row(float* out, const bf16* in, int64_t n) { convert_loop(out, in, n); }
-LLMZ_SIMD_CLONES void convert_row(bf16* out, const float* in, int64_t n) { convert_loop(out, in, n); }
-void convert_row(float* out, const double* in, int64_t n) { convert_loop(out, in, n); }
-void convert_row(double* out, const float* in, int64_t n) { convert_loop(out, in, n); }
-void convert_row(bf16* out, const double* in, int64_t n) { convert_loop(out, in, n); }
-void convert_row(double* out, const bf16* in, int64_t n) { convert_loop(out, in, n); }
-
-template <class Real>
-LLMZ_INLINE void add_loop(Real* y, const Real* x, int64_t n) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) y[i] += x[i];
+template <class T>
+LLMZ_INLINE void add_loop(T* y, const T* x, int64_t n) {
+  LLMZ_IVDEP
+  for (int64_t i = 0; i < n; ++i) store(y + i, load(y + i) + load(x + i));
 }
 
-LLMZ_SIMD_CLONES void add_row(float* y, const float* x, int64_t n) { add_loop(y, x, n); }
-void add_row(double* y, const double* x, int64_t n) { add_loop(y, x, n); }
-
-template <class Real>
-LLMZ_INLINE Real dot_loop(const Real* a, const Real* b, int64_t n) {
-  Real sum = 0;
+template <class T>
+LLMZ_INLINE compute_t<T> dot_loop(const T* a, const T* b, int64_t n) {
+  compute_t<T> sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  for (int64_t i = 0; i < n; ++i) sum += load(a + i) * load(b + i);
   return sum;
 }
 
-template <class Real>
-LLMZ_INLINE Real distance_loop(const Real* a, const Real* b, int64_t n) {
-  Real sum = 0;
+template <class T>
+LLMZ_INLINE compute_t<T> distance_loop(const T* a, const T* b, int64_t n) {
+  compute_t<T> sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += (a[i] - b[i]) * (a[i] - b[i]);
+  for (int64_t i = 0; i < n; ++i) sum += (load(a + i) - load(b + i)) * (load(a + i) - load(b + i));
   return sum;
 }
 
-LLMZ_SIMD_CLONES float dot_row(const float* a, const float* b, int64_t n) { return dot_loop(a, b, n); }
-double dot_row(const double* a, const double* b, int64_t n) { return dot_loop(a, b, n); }
-LLMZ_SIMD_CLONES float distance_row(const float* a, const float* b, int64_t n) { return distance_loop(a, b, n); }
-double distance_row(const double* a, const double* b, int64_t n) { return distance_loop(a, b, n); }
+template <class T>
+LLMZ_INLINE void scale_loop(T* x, compute_t<T> factor, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) store(x + i, load(x + i) * factor);
+}
+
+LLMZ_INLINE void round_at_random_loop(bf16* __restrict out, const float* __restrict in,
+                                      const uint32_t* __restrict words, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) store_at_random(out + i, in[i], words[i]);
+}
 
 constexpr int64_t kRowsInBlock = 64;
 
@@ -58,23 +53,15 @@ void convert_from(void* out, DType to, const From* in, int64_t n) {
     return;
   }
   if constexpr (!std::is_same_v<From, float>) {
-    if (to == DType::f32) convert_row(static_cast<float*>(out), in, n);
+    if (to == DType::f32) simd<convert_loop<float, From>>(static_cast<float*>(out), in, n);
   }
   if constexpr (!std::is_same_v<From, bf16>) {
-    if (to == DType::bf16) convert_row(static_cast<bf16*>(out), in, n);
+    if (to == DType::bf16) simd<convert_loop<bf16, From>>(static_cast<bf16*>(out), in, n);
   }
   if constexpr (!std::is_same_v<From, double>) {
-    if (to == DType::f64) convert_row(static_cast<double*>(out), in, n);
+    if (to == DType::f64) simd<convert_loop<double, From>>(static_cast<double*>(out), in, n);
   }
 }
-
-template <class Real>
-LLMZ_INLINE void scale_loop(Real* x, Real factor, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) x[i] *= factor;
-}
-
-LLMZ_SIMD_CLONES void scale_row(float* x, float factor, int64_t n) { scale_loop(x, factor, n); }
-void scale_row(double* x, double factor, int64_t n) { scale_loop(x, factor, n); }
 
 }  // namespace
 
@@ -89,9 +76,10 @@ void convert(void* out, DType to, const void* in, DType from, int64_t n) {
 }
 
 void add(Tensor y, Tensor x) {
-  with_compute_type(y.dtype, [&]<class Real>(Real) {
-    for_each_chunk<Real>(std::array{y, x}, [](auto& t, const Chunk& c) {
-      add_row(t[0].modify(c), t[1].read(c), c.count);
+  const std::array tensors{y, x};
+  with_row_type(tensors, [&]<class T>(T) {
+    for_each_chunk<T>(tensors, [](auto& t, const Chunk& c) {
+      simd<add_loop<T>>(t[0].modify(c), t[1].read(c), c.count);
       t[0].commit(c);
     });
   });
@@ -99,17 +87,18 @@ void add(Tensor y, Tensor x) {
 
 void row_dot(Tensor sums, Tensor a, Tensor b, float alpha, bool accumulate) {
   const int64_t rows = a.dim(0), width = a.dim(1);
-  with_compute_type(a.dtype, [&]<class Real>(Real) {
+  with_row_type(std::array{a, b}, [&]<class T>(T) {
+    using Real = compute_t<T>;
     auto* const out = static_cast<Real*>(sums.data);
 #pragma omp parallel if (a.numel() > kParallelElements)
     {
-      Operand<Real> left(a), right(b);
+      Operand<T> left(a), right(b);
 #pragma omp for schedule(static)
       for (int64_t t = 0; t < rows; ++t) {
         Real sum = 0;
         for_chunks_of_row(t, width, [&](const Chunk& c) {
           const Chunk other{b.rank() == 1 ? 0 : t, c.column, c.count};
-          sum += dot_row(left.read(c), right.read(other), c.count);
+          sum += simd<dot_loop<T>>(left.read(c), right.read(other), c.count);
         });
         out[t] = static_cast<Real>(alpha) * sum + (accumulate ? out[t] : Real(0));
       }
@@ -158,18 +147,18 @@ int64_t row_blocks(Tensor t) {
 void difference_norms(Tensor norms, Tensor a, Tensor b, Tensor workspace) {
   const int64_t width = a.dim(a.rank() - 1), rows = width == 0 ? 0 : a.numel() / width, blocks = row_blocks(a);
   auto* const partial = workspace.as<double>();
-  with_compute_type(a.dtype, [&]<class Real>(Real) {
+  with_row_type(std::array{a, b}, [&]<class T>(T) {
 #pragma omp parallel if (a.numel() > kParallelElements)
     {
-      Operand<Real> left(a), right(b);
+      Operand<T> left(a), right(b);
 #pragma omp for schedule(static)
       for (int64_t block = 0; block < blocks; ++block) {
         double difference = 0, whole = 0;
         for (int64_t t = block * kRowsInBlock; t < std::min(rows, (block + 1) * kRowsInBlock); ++t) {
           for_chunks_of_row(t, width, [&](const Chunk& c) {
-            const Real *x = left.read(c), *y = right.read(c);
-            difference += static_cast<double>(distance_row(x, y, c.count));
-            whole += static_cast<double>(dot_row(y, y, c.count));
+            const T *x = left.read(c), *y = right.read(c);
+            difference += static_cast<double>(simd<distance_loop<T>>(x, y, c.count));
+            whole += static_cast<double>(simd<dot_loop<T>>(y, y, c.count));
           });
         }
         partial[2 * block] = difference;
@@ -198,23 +187,24 @@ void round_stochastically(Tensor out, Tensor in, const RandomStream& stream, uin
   const int64_t width = out.dim(out.rank() - 1), rows = out.numel() / width;
 #pragma omp parallel if (out.numel() > kParallelElements)
   {
-    Operand<float> to(out), from(in);
+    alignas(64) uint32_t buffer[kRandomWords];
+    Operand<bf16> to(out);
+    Operand<float> from(in);
 #pragma omp for schedule(static)
     for (int64_t row = 0; row < rows; ++row) {
       for_chunks_of_row(row, width, [&](const Chunk& c) {
-        float* const x = to.write(c);
-        std::copy_n(from.read(c), c.count, x);
-        round_to_bf16_stochastically(x, stream, first + static_cast<uint64_t>(row * width + c.column), c.count);
-        to.commit(c);
+        const uint64_t begin = first + static_cast<uint64_t>(row * width + c.column);
+        const uint32_t* words = random_bits(buffer, stream, begin, c.count);
+        simd<round_at_random_loop>(to.write(c), from.read(c), words, c.count);
       });
     }
   }
 }
 
 void scale(Tensor x, double factor) {
-  with_compute_type(x.dtype, [&]<class Real>(Real) {
-    for_each_chunk<Real>(std::array{x}, [factor](auto& t, const Chunk& c) {
-      scale_row(t[0].modify(c), static_cast<Real>(factor), c.count);
+  with_row_type(std::array{x}, [&]<class T>(T) {
+    for_each_chunk<T>(std::array{x}, [factor](auto& t, const Chunk& c) {
+      simd<scale_loop<T>>(t[0].modify(c), static_cast<compute_t<T>>(factor), c.count);
       t[0].commit(c);
     });
   });
@@ -236,9 +226,9 @@ void add_sum(Tensor total, Tensor x) {
 }
 
 void fill(Tensor x, double value) {
-  with_compute_type(x.dtype, [&]<class Real>(Real) {
-    for_each_chunk<Real>(std::array{x}, [value](auto& t, const Chunk& c) {
-      std::fill_n(t[0].write(c), c.count, static_cast<Real>(value));
+  with_row_type(std::array{x}, [&]<class T>(T) {
+    for_each_chunk<T>(std::array{x}, [value](auto& t, const Chunk& c) {
+      std::fill_n(t[0].write(c), c.count, static_cast<T>(static_cast<compute_t<T>>(value)));
       t[0].commit(c);
     });
   });

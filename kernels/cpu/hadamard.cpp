@@ -47,7 +47,7 @@ LLMZ_INLINE void transform(Real* x, Real* scratch, int64_t size) {
     std::swap(from, to);
   }
   const Real scale = Real(1) / std::sqrt(static_cast<Real>(size));
-#pragma GCC ivdep
+  LLMZ_IVDEP
   for (int64_t i = 0; i < size; ++i) x[i] = from[i] * scale;
 }
 
@@ -64,24 +64,32 @@ LLMZ_INLINE void apply_signs(Real* __restrict x, const float* __restrict signs, 
   for (int64_t i = 0; i < count; ++i) x[i] *= static_cast<Real>(signs[i]);
 }
 
+template <class Real>
+LLMZ_INLINE void rotate_loop(Real* x, Real* scratch, const float* signs, int64_t count, int64_t block) {
+  apply_signs(x, signs, count);
+  transform_blocks(x, scratch, count, block);
+}
+
+template <class Real>
+LLMZ_INLINE void unrotate_loop(Real* x, Real* scratch, const float* signs, int64_t count, int64_t block) {
+  transform_blocks(x, scratch, count, block);
+  apply_signs(x, signs, count);
+}
+
 }  // namespace
 
-LLMZ_SIMD_CLONES void hadamard_rotate(float* x, float* scratch, const float* signs, int64_t count, int64_t block) {
-  apply_signs(x, signs, count);
-  transform_blocks(x, scratch, count, block);
+void hadamard_rotate(float* x, float* scratch, const float* signs, int64_t count, int64_t block) {
+  simd<rotate_loop<float>>(x, scratch, signs, count, block);
 }
 void hadamard_rotate(double* x, double* scratch, const float* signs, int64_t count, int64_t block) {
-  apply_signs(x, signs, count);
-  transform_blocks(x, scratch, count, block);
+  simd<rotate_loop<double>>(x, scratch, signs, count, block);
 }
 
-LLMZ_SIMD_CLONES void hadamard_unrotate(float* x, float* scratch, const float* signs, int64_t count, int64_t block) {
-  transform_blocks(x, scratch, count, block);
-  apply_signs(x, signs, count);
+void hadamard_unrotate(float* x, float* scratch, const float* signs, int64_t count, int64_t block) {
+  simd<unrotate_loop<float>>(x, scratch, signs, count, block);
 }
 void hadamard_unrotate(double* x, double* scratch, const float* signs, int64_t count, int64_t block) {
-  transform_blocks(x, scratch, count, block);
-  apply_signs(x, signs, count);
+  simd<unrotate_loop<double>>(x, scratch, signs, count, block);
 }
 
 }  // namespace llmz::cpu

@@ -10,7 +10,7 @@ namespace {
 
 /// A NaN among x may be passed over; the sum of exponentials then finds it.
 template <class T, class Real>
-LLMZ_SIMD_CLONES Real row_max(const T* x, int64_t n, Real largest) {
+LLMZ_INLINE Real row_max_loop(const T* x, int64_t n, Real largest) {
 #pragma omp simd reduction(max : largest)
   for (int64_t i = 0; i < n; ++i) {
     const Real value = load(x + i);
@@ -20,7 +20,7 @@ LLMZ_SIMD_CLONES Real row_max(const T* x, int64_t n, Real largest) {
 }
 
 template <class T, class Real>
-LLMZ_SIMD_CLONES Real sum_exp(const T* x, int64_t n, Real shift) {
+LLMZ_INLINE Real sum_exp_loop(const T* x, int64_t n, Real shift) {
   Real sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < n; ++i) sum += exp(load(x + i) - shift);
@@ -28,7 +28,7 @@ LLMZ_SIMD_CLONES Real sum_exp(const T* x, int64_t n, Real shift) {
 }
 
 template <class T, class Real>
-LLMZ_SIMD_CLONES void scaled_exp(T* x, int64_t n, Real shift, Real scale) {
+LLMZ_INLINE void scaled_exp_loop(T* x, int64_t n, Real shift, Real scale) {
   for (int64_t i = 0; i < n; ++i) store(x + i, scale * exp(load(x + i) - shift));
 }
 
@@ -40,13 +40,15 @@ double row_loss(T* x, int64_t n, int32_t target, bool write_gradient, compute_t<
     if (write_gradient) std::fill(x, x + n, T{});
     return 0;
   }
-  const Real largest = row_max(x, n, -std::numeric_limits<Real>::infinity());
+  const Real largest = simd<row_max_loop<T, Real>>(x, n, -std::numeric_limits<Real>::infinity());
   double sum = 0;  // in chunks, so that rounding does not pile up with V
-  for (int64_t i = 0; i < n; i += kChunk) sum += static_cast<double>(sum_exp(x + i, std::min(kChunk, n - i), largest));
+  for (int64_t i = 0; i < n; i += kChunk) {
+    sum += static_cast<double>(simd<sum_exp_loop<T, Real>>(x + i, std::min(kChunk, n - i), largest));
+  }
   const double loss = std::log(sum) + static_cast<double>(largest) - static_cast<double>(load(x + target));
   if (write_gradient) {
     const Real at_target = exp(load(x + target) - largest) / static_cast<Real>(sum);
-    scaled_exp(x, n, largest, static_cast<Real>(static_cast<double>(grad_scale) / sum));
+    simd<scaled_exp_loop<T, Real>>(x, n, largest, static_cast<Real>(static_cast<double>(grad_scale) / sum));
     store(x + target, grad_scale * (at_target - 1));
   }
   return loss;

@@ -87,7 +87,7 @@ float* as_f32(const Tensor& t, int64_t& pitch, float*& workspace, bool fill) {
 }
 
 template <class Real>
-LLMZ_SIMD_CLONES void add_row(Real* sum, const Real* x, int64_t n) {
+LLMZ_INLINE void add_loop(Real* sum, const Real* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) sum[i] += x[i];
 }
 
@@ -99,7 +99,7 @@ void add_bias_as(const Tensor& y, const Tensor& bias) {
 #pragma omp for schedule(static)
     for (int64_t t = 0; t < y.dim(0); ++t) {
       for_chunks_of_row(t, y.dim(1), [&](const Chunk& c) {
-        add_row(sum.modify(c), addend.read({0, c.column, c.count}), c.count);
+        simd<add_loop<Real>>(sum.modify(c), addend.read({0, c.column, c.count}), c.count);
         sum.commit(c);
       });
     }
@@ -163,12 +163,12 @@ void bias_backward_as(const Tensor& dbias, const Tensor& dy) {
       for (int64_t first = 0; first < rows; first += kRows) {
         Real block[kColumns] = {};
         for (int64_t t = first; t < std::min(first + kRows, rows); ++t) {
-          add_row(block, addend.read({t, column, count}), count);
+          simd<add_loop<Real>>(block, addend.read({t, column, count}), count);
         }
-        add_row(total, block, count);
+        simd<add_loop<Real>>(total, block, count);
       }
       const Chunk strip{0, column, count};
-      add_row(sum.modify(strip), total, count);
+      simd<add_loop<Real>>(sum.modify(strip), total, count);
       sum.commit(strip);
     }
   }

@@ -7,38 +7,38 @@
 namespace llmz::cpu {
 namespace {
 
-template <class Real>
-LLMZ_INLINE Real sum_loop(const Real* x, int64_t n) {
-  Real sum = 0;
+template <class T>
+LLMZ_INLINE compute_t<T> sum_loop(const T* x, int64_t n) {
+  compute_t<T> sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += x[i];
+  for (int64_t i = 0; i < n; ++i) sum += load(x + i);
   return sum;
 }
 
 /// Σ (x − centre)².
-template <class Real>
-LLMZ_INLINE Real squares_loop(const Real* x, Real centre, int64_t n) {
-  Real sum = 0;
+template <class T>
+LLMZ_INLINE compute_t<T> squares_loop(const T* x, compute_t<T> centre, int64_t n) {
+  compute_t<T> sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += (x[i] - centre) * (x[i] - centre);
+  for (int64_t i = 0; i < n; ++i) sum += (load(x + i) - centre) * (load(x + i) - centre);
   return sum;
 }
 
-template <class Real>
-LLMZ_INLINE void normalize_loop(Real* xhat, const Real* x, Real mean, Real rstd, int64_t n) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) xhat[i] = (x[i] - mean) * rstd;
+template <class Hat, class T>
+LLMZ_INLINE void normalize_loop(Hat* xhat, const T* x, compute_t<T> mean, compute_t<T> rstd, int64_t n) {
+  LLMZ_IVDEP
+  for (int64_t i = 0; i < n; ++i) store(xhat + i, (load(x + i) - mean) * rstd);
 }
 
 /// The one place where x̂ becomes the norm's output, in forward and again in norm_apply_gain.
-template <class Real>
-LLMZ_INLINE void gain_loop(Real* out, const Real* xhat, const Real* gain, const Real* bias, int64_t n) {
+template <class T, class Hat, class G>
+LLMZ_INLINE void gain_loop(T* out, const Hat* xhat, const G* gain, const G* bias, int64_t n) {
   if (bias == nullptr) {
-#pragma GCC ivdep
-    for (int64_t i = 0; i < n; ++i) out[i] = xhat[i] * gain[i];
+    LLMZ_IVDEP
+    for (int64_t i = 0; i < n; ++i) store(out + i, load(xhat + i) * load(gain + i));
   } else {
-#pragma GCC ivdep
-    for (int64_t i = 0; i < n; ++i) out[i] = xhat[i] * gain[i] + bias[i];
+    LLMZ_IVDEP
+    for (int64_t i = 0; i < n; ++i) store(out + i, load(xhat + i) * load(gain + i) + load(bias + i));
   }
 }
 
@@ -49,29 +49,30 @@ struct RowSums {
   Real with_xhat = 0;  ///< Σ dx̂·x̂
 };
 
-template <class Real>
-LLMZ_INLINE RowSums<Real> row_sums_loop(const Real* dy, const Real* xhat, const Real* gain, int64_t n) {
-  Real plain = 0, with_xhat = 0;
+template <class T, class G>
+LLMZ_INLINE RowSums<compute_t<T>> row_sums_loop(const T* dy, const T* xhat, const G* gain, int64_t n) {
+  compute_t<T> plain = 0, with_xhat = 0;
 #pragma omp simd reduction(+ : plain, with_xhat)
   for (int64_t i = 0; i < n; ++i) {
-    const Real d = dy[i] * gain[i];
+    const compute_t<T> d = load(dy + i) * load(gain + i);
     plain += d;
-    with_xhat += d * xhat[i];
+    with_xhat += d * load(xhat + i);
   }
   return {plain, with_xhat};
 }
 
 /// dx += rstd·(dx̂ − means.plain − x̂·means.with_xhat);  dgain += dy·x̂;  dbias += dy where present.
-template <class Real>
-LLMZ_INLINE void gradient_loop(Real* __restrict dx, Real* __restrict dgain, Real* __restrict dbias,
-                               const Real* __restrict dy, const Real* __restrict xhat, const Real* __restrict gain,
-                               RowSums<Real> means, Real rstd, int64_t n) {
+template <class T, class G>
+LLMZ_INLINE void gradient_loop(T* __restrict dx, compute_t<T>* __restrict dgain, compute_t<T>* __restrict dbias,
+                               const T* __restrict dy, const T* __restrict xhat, const G* __restrict gain,
+                               RowSums<compute_t<T>> means, compute_t<T> rstd, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
-    dx[i] += rstd * (dy[i] * gain[i] - means.plain - xhat[i] * means.with_xhat);
-    dgain[i] += dy[i] * xhat[i];
+    const compute_t<T> d = load(dy + i), hat = load(xhat + i);
+    store(dx + i, load(dx + i) + rstd * (d * load(gain + i) - means.plain - hat * means.with_xhat));
+    dgain[i] += d * hat;
   }
   if (dbias == nullptr) return;
-  for (int64_t i = 0; i < n; ++i) dbias[i] += dy[i];
+  for (int64_t i = 0; i < n; ++i) dbias[i] += load(dy + i);
 }
 
 template <class Real>
@@ -79,82 +80,71 @@ LLMZ_INLINE void accumulate_loop(Real* __restrict sum, const Real* __restrict x,
   for (int64_t i = 0; i < n; ++i) sum[i] += x[i];
 }
 
-LLMZ_SIMD_CLONES float row_sum(const float* x, int64_t n) { return sum_loop(x, n); }
-double row_sum(const double* x, int64_t n) { return sum_loop(x, n); }
-
-LLMZ_SIMD_CLONES float row_squares(const float* x, float centre, int64_t n) { return squares_loop(x, centre, n); }
-double row_squares(const double* x, double centre, int64_t n) { return squares_loop(x, centre, n); }
-
-LLMZ_SIMD_CLONES void normalize_row(float* xhat, const float* x, float mean, float rstd, int64_t n) {
-  normalize_loop(xhat, x, mean, rstd, n);
-}
-void normalize_row(double* xhat, const double* x, double mean, double rstd, int64_t n) {
-  normalize_loop(xhat, x, mean, rstd, n);
-}
-
-LLMZ_SIMD_CLONES void gain_row(float* out, const float* xhat, const float* gain, const float* bias, int64_t n) {
-  gain_loop(out, xhat, gain, bias, n);
-}
-void gain_row(double* out, const double* xhat, const double* gain, const double* bias, int64_t n) {
-  gain_loop(out, xhat, gain, bias, n);
-}
-
-LLMZ_SIMD_CLONES RowSums<float> row_sums(const float* dy, const float* xhat, const float* gain, int64_t n) {
-  return row_sums_loop(dy, xhat, gain, n);
-}
-RowSums<double> row_sums(const double* dy, const double* xhat, const double* gain, int64_t n) {
-  return row_sums_loop(dy, xhat, gain, n);
-}
-
-LLMZ_SIMD_CLONES void gradient_row(float* dx, float* dgain, float* dbias, const float* dy, const float* xhat,
-                                   const float* gain, RowSums<float> means, float rstd, int64_t n) {
-  gradient_loop(dx, dgain, dbias, dy, xhat, gain, means, rstd, n);
-}
-void gradient_row(double* dx, double* dgain, double* dbias, const double* dy, const double* xhat, const double* gain,
-                  RowSums<double> means, double rstd, int64_t n) {
-  gradient_loop(dx, dgain, dbias, dy, xhat, gain, means, rstd, n);
-}
-
-LLMZ_SIMD_CLONES void accumulate_row(float* sum, const float* x, int64_t n) { accumulate_loop(sum, x, n); }
-void accumulate_row(double* sum, const double* x, int64_t n) { accumulate_loop(sum, x, n); }
-
 enum class Kind { rms, layer };
 
-template <class Real>
-void forward(Kind kind, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, Tensor bias, float eps) {
+/// x̂ and the output of one chunk. Without a place for x̂ it stays in the type of computation.
+template <class T, class G>
+struct ForwardChunk {
+  Operand<T>&in, &hat, &out;
+  Operand<G>&gain, &bias;
+
+  void run(const Chunk& c, compute_t<T> mean, compute_t<T> rstd) {
+    using Real = compute_t<T>;
+    const Chunk parameters{0, c.column, c.count};
+    const G* const g = gain.read(parameters);
+    const G* const b = bias.present() ? bias.read(parameters) : nullptr;
+    if (hat.present()) {
+      simd<normalize_loop<T, T>>(hat.write(c), in.read(c), mean, rstd, c.count);
+      hat.commit(c);
+      simd<gain_loop<T, T, G>>(out.write(c), hat.read(c), g, b, c.count);
+    } else {
+      alignas(64) Real h[kChunk];
+      simd<normalize_loop<Real, T>>(h, in.read(c), mean, rstd, c.count);
+      simd<gain_loop<T, Real, G>>(out.write(c), h, g, b, c.count);
+    }
+    out.commit(c);
+  }
+};
+
+template <class T, class G>
+void forward(Kind kind, const Tensor& out, const Tensor& xhat, const Tensor& rstd, const Tensor& x, const Tensor& gain,
+             const Tensor& bias, float eps) {
+  using Real = compute_t<T>;
   const int64_t rows = x.dim(0), width = x.dim(1);
   const Real over_width = Real(1) / static_cast<Real>(width);
   auto* const rstds = static_cast<Real*>(rstd.data);
 #pragma omp parallel if (rows > kParallelChunks)
   {
-    Operand<Real> in(x), hat(xhat), o(out), g(gain), b(bias);
+    Operand<T> in(x), hat(xhat), o(out);
+    Operand<G> g(gain), b(bias);
+    ForwardChunk<T, G> chunk{in, hat, o, g, b};
 #pragma omp for schedule(static)
     for (int64_t t = 0; t < rows; ++t) {
       Real mean = 0, squares = 0;
       if (kind == Kind::layer) {
-        for_chunks_of_row(t, width, [&](const Chunk& c) { mean += row_sum(in.read(c), c.count); });
+        for_chunks_of_row(t, width, [&](const Chunk& c) { mean += simd<sum_loop<T>>(in.read(c), c.count); });
         mean *= over_width;
       }
-      for_chunks_of_row(t, width, [&](const Chunk& c) { squares += row_squares(in.read(c), mean, c.count); });
+      for_chunks_of_row(t, width, [&](const Chunk& c) { squares += simd<squares_loop<T>>(in.read(c), mean, c.count); });
       const Real r = Real(1) / std::sqrt(squares * over_width + static_cast<Real>(eps));
       rstds[t] = r;
-      for_chunks_of_row(t, width, [&](const Chunk& c) {
-        Real* h = hat.write(c);
-        normalize_row(h, in.read(c), mean, r, c.count);
-        hat.commit(c);
-        const Chunk parameters{0, c.column, c.count};
-        const Real* stored = hat.present() ? hat.read(c) : h;
-        gain_row(o.write(c), stored, g.read(parameters), b.present() ? b.read(parameters) : nullptr, c.count);
-        o.commit(c);
-      });
+      for_chunks_of_row(t, width, [&](const Chunk& c) { chunk.run(c, mean, r); });
     }
   }
 }
 
+void forward(Kind kind, const Tensor& out, const Tensor& xhat, const Tensor& rstd, const Tensor& x, const Tensor& gain,
+             const Tensor& bias, float eps) {
+  with_row_types(std::array{x, xhat, out}, std::array{gain, bias},
+                 [&]<class T, class G>(T, G) { forward<T, G>(kind, out, xhat, rstd, x, gain, bias, eps); });
+}
+
 /// Rows [begin, end): dx, and their share of dgain (and dbias, in the row's second half) into `partial`.
-template <class Real>
+template <class T, class G>
 struct BackwardBlock {
-  Operand<Real>&dx, &dy, &xhat, &gain;
+  using Real = compute_t<T>;
+  Operand<T>&dx, &dy, &xhat;
+  Operand<G>& gain;
   const Real* rstd;
   const Real* known_sums;  ///< Σ dx̂·x̂ of each row where it is known, else null
   int64_t width;
@@ -165,7 +155,8 @@ struct BackwardBlock {
     for (int64_t t = begin; t < end; ++t) {
       RowSums<Real> means;
       for_chunks_of_row(t, width, [&](const Chunk& c) {
-        const RowSums<Real> s = row_sums(dy.read(c), xhat.read(c), gain.read({0, c.column, c.count}), c.count);
+        const RowSums<Real> s =
+            simd<row_sums_loop<T, G>>(dy.read(c), xhat.read(c), gain.read({0, c.column, c.count}), c.count);
         means.plain += s.plain;
         means.with_xhat += s.with_xhat;
       });
@@ -174,8 +165,8 @@ struct BackwardBlock {
       means.with_xhat /= static_cast<Real>(width);
       for_chunks_of_row(t, width, [&](const Chunk& c) {
         Real* const dbias = kind == Kind::layer ? partial + width + c.column : nullptr;
-        gradient_row(dx.modify(c), partial + c.column, dbias, dy.read(c), xhat.read(c),
-                     gain.read({0, c.column, c.count}), means, rstd[t], c.count);
+        simd<gradient_loop<T, G>>(dx.modify(c), partial + c.column, dbias, dy.read(c), xhat.read(c),
+                                  gain.read({0, c.column, c.count}), means, rstd[t], c.count);
         dx.commit(c);
       });
     }
@@ -187,21 +178,27 @@ template <class Real>
 void add_partials(Operand<Real>& sum, const Real* partial, int64_t pitch, int64_t blocks, const Chunk& c) {
   alignas(64) Real total[kChunk];
   std::copy_n(partial + c.column, c.count, total);
-  for (int64_t b = 1; b < blocks; ++b) accumulate_row(total, partial + b * pitch + c.column, c.count);
-  accumulate_row(sum.modify(c), total, c.count);
+  for (int64_t b = 1; b < blocks; ++b) {
+    simd<accumulate_loop<Real>>(total, partial + b * pitch + c.column, c.count);
+  }
+  simd<accumulate_loop<Real>>(sum.modify(c), total, c.count);
   sum.commit(c);
 }
 
-template <class Real>
-void backward(Kind kind, Tensor dx, Tensor dgain, Tensor dbias, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain,
-              Tensor row_sums, Tensor workspace) {
+template <class T, class G>
+void backward(Kind kind, const Tensor& dx, const Tensor& dgain, const Tensor& dbias, const Tensor& dy,
+              const Tensor& xhat, const Tensor& rstd, const Tensor& gain, const Tensor& row_sums,
+              const Tensor& workspace) {
+  using Real = compute_t<T>;
   const int64_t rows = dx.dim(0), width = dx.dim(1), blocks = norm_blocks(rows);
   const int64_t pitch = workspace.dim(1);
   auto* const partials = static_cast<Real*>(workspace.data);
 #pragma omp parallel if (rows > kParallelChunks)
   {
-    Operand<Real> dx_rows(dx), dy_rows(dy), xhat_rows(xhat), gains(gain), gain_sum(dgain), bias_sum(dbias);
-    BackwardBlock<Real> block{dx_rows,
+    Operand<T> dx_rows(dx), dy_rows(dy), xhat_rows(xhat);
+    Operand<G> gains(gain);
+    Operand<Real> gain_sum(dgain), bias_sum(dbias);
+    BackwardBlock<T, G> block{dx_rows,
                               dy_rows,
                               xhat_rows,
                               gains,
@@ -221,31 +218,40 @@ void backward(Kind kind, Tensor dx, Tensor dgain, Tensor dbias, Tensor dy, Tenso
   }
 }
 
+void backward(Kind kind, const Tensor& dx, const Tensor& dgain, const Tensor& dbias, const Tensor& dy,
+              const Tensor& xhat, const Tensor& rstd, const Tensor& gain, const Tensor& row_sums,
+              const Tensor& workspace) {
+  with_row_types(std::array{dx, dy, xhat}, std::array{gain}, [&]<class T, class G>(T, G) {
+    backward<T, G>(kind, dx, dgain, dbias, dy, xhat, rstd, gain, row_sums, workspace);
+  });
+}
+
 }  // namespace
 
 /// Blocks of about 32 rows: enough to keep many threads busy, few enough that adding their sums costs little.
 int64_t norm_blocks(int64_t rows) { return std::clamp<int64_t>(ceil_div(rows, 32), 1, 256); }
 
 void rmsnorm_forward(Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, float eps) {
-  with_compute_type(x.dtype, [&]<class Real>(Real) { forward<Real>(Kind::rms, out, xhat, rstd, x, gain, {}, eps); });
+  forward(Kind::rms, out, xhat, rstd, x, gain, {}, eps);
 }
 
 void layernorm_forward(Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, Tensor bias, float eps) {
-  with_compute_type(x.dtype,
-                    [&]<class Real>(Real) { forward<Real>(Kind::layer, out, xhat, rstd, x, gain, bias, eps); });
+  forward(Kind::layer, out, xhat, rstd, x, gain, bias, eps);
 }
 
 void norm_apply_gain(Tensor out, Tensor xhat, Tensor gain, Tensor bias) {
   const int64_t rows = out.dim(0), width = out.dim(1);
-  with_compute_type(out.dtype, [&]<class Real>(Real) {
+  with_row_types(std::array{out, xhat}, std::array{gain, bias}, [&]<class T, class G>(T, G) {
 #pragma omp parallel if (rows > kParallelChunks)
     {
-      Operand<Real> o(out), hat(xhat), g(gain), b(bias);
+      Operand<T> o(out), hat(xhat);
+      Operand<G> g(gain), b(bias);
 #pragma omp for schedule(static)
       for (int64_t t = 0; t < rows; ++t) {
         for_chunks_of_row(t, width, [&](const Chunk& c) {
           const Chunk parameters{0, c.column, c.count};
-          gain_row(o.write(c), hat.read(c), g.read(parameters), b.present() ? b.read(parameters) : nullptr, c.count);
+          simd<gain_loop<T, T, G>>(o.write(c), hat.read(c), g.read(parameters),
+                                   b.present() ? b.read(parameters) : nullptr, c.count);
           o.commit(c);
         });
       }
@@ -255,16 +261,12 @@ void norm_apply_gain(Tensor out, Tensor xhat, Tensor gain, Tensor bias) {
 
 void rmsnorm_backward(Tensor dx, Tensor dgain, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain, Tensor row_sums,
                       Tensor workspace) {
-  with_compute_type(dx.dtype, [&]<class Real>(Real) {
-    backward<Real>(Kind::rms, dx, dgain, {}, dy, xhat, rstd, gain, row_sums, workspace);
-  });
+  backward(Kind::rms, dx, dgain, {}, dy, xhat, rstd, gain, row_sums, workspace);
 }
 
 void layernorm_backward(Tensor dx, Tensor dgain, Tensor dbias, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain,
                         Tensor row_sums, Tensor workspace) {
-  with_compute_type(dx.dtype, [&]<class Real>(Real) {
-    backward<Real>(Kind::layer, dx, dgain, dbias, dy, xhat, rstd, gain, row_sums, workspace);
-  });
+  backward(Kind::layer, dx, dgain, dbias, dy, xhat, rstd, gain, row_sums, workspace);
 }
 
 }  // namespace llmz::cpu

@@ -9,37 +9,61 @@
 namespace llmz::cpu {
 namespace {
 
-template <class Real>
-LLMZ_INLINE void adamw_loop(Real* __restrict weight, Real* __restrict m, Real* __restrict v,
-                            const Real* __restrict grad, const AdamScalars<Real>& s, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    const Real g = grad[i] * s.grad_scale;
-    const Real first = s.beta1 * m[i] + s.beta1_rest * g;
-    const Real second = s.beta2 * v[i] + s.beta2_rest * g * g;
-    m[i] = first;
-    v[i] = second;
-    weight[i] = weight[i] * s.keep - s.step_size * (first / (std::sqrt(second) / s.root_correction + s.eps));
+template <class W, class M, class G>
+struct AdamStep {
+  using Real = compute_t<W>;
+  const W* weight;
+  M *m, *v;
+  const G* grad;
+  const AdamScalars<Real>& s;
+
+  /// Moves element i's moments; its new weight.
+  LLMZ_INLINE Real operator()(int64_t i) const {
+    const Real g = load(grad + i) * s.grad_scale;
+    const Real first = s.beta1 * load(m + i) + s.beta1_rest * g;
+    const Real second = s.beta2 * load(v + i) + s.beta2_rest * g * g;
+    store(m + i, first);
+    store(v + i, second);
+    return load(weight + i) * s.keep - s.step_size * (first / (std::sqrt(second) / s.root_correction + s.eps));
+  }
+};
+
+template <class W, class M, class G>
+LLMZ_INLINE void adamw_loop(W* weight, M* m, M* v, const G* grad, const AdamScalars<compute_t<W>>& s,
+                            const WeightOutput& out, int64_t n) {
+  store_weights(weight, out, n, AdamStep<W, M, G>{weight, m, v, grad, s});
+}
+
+template <class W, class M, class G>
+void adamw_as(const AdamWArgs& args) {
+  const AdamScalars<compute_t<W>> scalars = adam_scalars<compute_t<W>>(args);
+  const std::array flat = merge_dimensions(std::array{args.weight, args.m, args.v, args.grad});
+  const ChunkGrid grid(flat[0]);
+#pragma omp parallel if (grid.size() > kParallelChunks)
+  {
+    Operand<W> weight(flat[0]);
+    Operand<M> m(flat[1]), v(flat[2]);
+    Operand<G> grad(flat[3]);
+    WeightRounder rounder(args.rounding);
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < grid.size(); ++i) {
+      const Chunk c = grid[i];
+      simd<adamw_loop<W, M, G>>(weight.modify(c), m.modify(c), v.modify(c), grad.read(c), scalars,
+                                rounder.output(c.column, c.count), c.count);
+      weight.commit(c);
+      m.commit(c);
+      v.commit(c);
+    }
   }
 }
 
-template <class Real>
-LLMZ_INLINE Real squares_loop(const Real* x, int64_t n) {
-  Real sum = 0;
+template <class T>
+LLMZ_INLINE compute_t<T> squares_loop(const T* x, int64_t n) {
+  compute_t<T> sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += x[i] * x[i];
+  for (int64_t i = 0; i < n; ++i) sum += load(x + i) * load(x + i);
   return sum;
 }
-
-LLMZ_SIMD_CLONES void adamw_row(float* weight, float* m, float* v, const float* grad, const AdamScalars<float>& s,
-                                int64_t n) {
-  adamw_loop(weight, m, v, grad, s, n);
-}
-void adamw_row(double* weight, double* m, double* v, const double* grad, const AdamScalars<double>& s, int64_t n) {
-  adamw_loop(weight, m, v, grad, s, n);
-}
-
-LLMZ_SIMD_CLONES float row_squares(const float* x, int64_t n) { return squares_loop(x, n); }
-double row_squares(const double* x, int64_t n) { return squares_loop(x, n); }
 
 /// Chunks a piece of sum_of_squares.
 constexpr int64_t kChunksPerPiece = 64;
@@ -47,16 +71,11 @@ constexpr int64_t kChunksPerPiece = 64;
 }  // namespace
 
 void adamw(const AdamWArgs& args) {
-  with_compute_type(args.weight.dtype, [&]<class Real>(Real) {
-    const AdamScalars<Real> scalars = adam_scalars<Real>(args);
-    for_each_chunk<Real>(std::array{args.weight, args.m, args.v, args.grad}, [&](auto& t, const Chunk& c) {
-      Real* const weight = t[0].modify(c);
-      adamw_row(weight, t[1].modify(c), t[2].modify(c), t[3].read(c), scalars, c.count);
-      round_weights(weight, args.rounding, c.column, c.count);
-      for (size_t i = 0; i < 3; ++i) t[i].commit(c);
+  with_row_types(std::array{args.weight}, std::array{args.m, args.v}, [&]<class W, class M>(W, M) {
+    with_row_type(std::array{args.grad}, [&]<class G>(G) {
+      if constexpr (std::is_same_v<compute_t<W>, compute_t<G>>) adamw_as<W, M, G>(args);
     });
   });
-  if (args.rounding.shadow.present()) copy(args.rounding.shadow, args.weight);
 }
 
 int64_t sum_pieces(Tensor x) {
@@ -69,16 +88,17 @@ void sum_of_squares(Tensor total, Tensor x, Tensor workspace) {
   const ChunkGrid grid(merged);
   const int64_t pieces = workspace.numel();
   auto* const sums = workspace.as<double>();
-  with_compute_type(x.dtype, [&]<class Real>(Real) {
+  with_row_type(std::array{x}, [&]<class T>(T) {
+    using Real = compute_t<T>;
 #pragma omp parallel if (pieces > 1)
     {
-      Operand<Real> in(merged);
+      Operand<T> in(merged);
 #pragma omp for schedule(static)
       for (int64_t p = 0; p < pieces; ++p) {
         double sum = 0;
         for (int64_t i = p * kChunksPerPiece; i < std::min(grid.size(), (p + 1) * kChunksPerPiece); ++i) {
           const Chunk c = grid[i];
-          sum += static_cast<double>(row_squares(in.read(c), c.count));
+          sum += static_cast<double>(simd<squares_loop<T>>(in.read(c), c.count));
         }
         sums[p] = sum;
       }

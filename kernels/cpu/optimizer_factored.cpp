@@ -15,44 +15,43 @@ constexpr int64_t kRowsInBlock = 64;
 
 static_assert(kChunk % ops::kMomentBlock == 0, "a chunk is whole blocks of moments");
 
-template <class Real>
-LLMZ_INLINE Real squares_loop(double* __restrict columns, const Real* __restrict grad, Real scale, int64_t n) {
-  Real sum = 0;
+template <class G>
+LLMZ_INLINE compute_t<G> squares_loop(double* __restrict columns, const G* __restrict grad, compute_t<G> scale,
+                                      int64_t n) {
+  compute_t<G> sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < n; ++i) {
-    const Real g = grad[i] * scale, square = g * g;
+    const compute_t<G> g = load(grad + i) * scale, square = g * g;
     sum += square;
     columns[i] += static_cast<double>(square);
   }
   return sum;
 }
 
-LLMZ_SIMD_CLONES float squares_row(double* columns, const float* grad, float scale, int64_t n) {
-  return squares_loop(columns, grad, scale, n);
-}
-double squares_row(double* columns, const double* grad, double scale, int64_t n) {
-  return squares_loop(columns, grad, scale, n);
-}
+template <class W, class G>
+struct FactoredStep {
+  using Real = compute_t<W>;
+  const W* weight;
+  Real* m;
+  const G* grad;
+  const Real* column;
+  Real row_factor;  ///< row_i / mean(row)
+  const AdamScalars<Real>& s;
 
-/// `row_factor`: row_i / mean(row); m is the new first moment afterwards.
-template <class Real>
-LLMZ_INLINE void update_loop(Real* __restrict weight, Real* __restrict m, const Real* __restrict grad,
-                             const Real* __restrict column, Real row_factor, const AdamScalars<Real>& s, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    const Real first = s.beta1 * m[i] + s.beta1_rest * (grad[i] * s.grad_scale);
+  /// Moves element i's first moment; its new weight.
+  LLMZ_INLINE Real operator()(int64_t i) const {
+    const Real first = s.beta1 * m[i] + s.beta1_rest * (load(grad + i) * s.grad_scale);
     m[i] = first;
     const Real root = std::sqrt(row_factor * column[i]);
-    weight[i] = weight[i] * s.keep - s.step_size * (first / (root / s.root_correction + s.eps));
+    return load(weight + i) * s.keep - s.step_size * (first / (root / s.root_correction + s.eps));
   }
-}
+};
 
-LLMZ_SIMD_CLONES void update_row(float* weight, float* m, const float* grad, const float* column, float row_factor,
-                                 const AdamScalars<float>& s, int64_t n) {
-  update_loop(weight, m, grad, column, row_factor, s, n);
-}
-void update_row(double* weight, double* m, const double* grad, const double* column, double row_factor,
-                const AdamScalars<double>& s, int64_t n) {
-  update_loop(weight, m, grad, column, row_factor, s, n);
+template <class W, class G>
+LLMZ_INLINE void update_loop(W* weight, compute_t<W>* m, const G* grad, const compute_t<W>* column,
+                             compute_t<W> row_factor, const AdamScalars<compute_t<W>>& s, const WeightOutput& out,
+                             int64_t n) {
+  store_weights(weight, out, n, FactoredStep<W, G>{weight, m, grad, column, row_factor, s});
 }
 
 template <class Real>
@@ -97,12 +96,13 @@ int64_t factored_blocks(int64_t rows) { return ceil_div(rows, kRowsInBlock); }
 void factored_statistics(const FactoredAdamWArgs& args, int64_t first_row, Tensor tile, Tensor sums) {
   const int64_t rows = tile.dim(0), width = tile.dim(1), blocks = ceil_div(rows, kRowsInBlock);
   const int64_t first_block = first_row / kRowsInBlock;
-  with_compute_type(args.weight.dtype, [&]<class Real>(Real) {
+  with_row_type(std::array{tile}, [&]<class G>(G) {
+    using Real = compute_t<G>;
     const AdamScalars<Real> s = adam_scalars<Real>(args);
     auto* const moving = static_cast<Real*>(args.row.data) + first_row;
 #pragma omp parallel if (tile.numel() > kParallelElements)
     {
-      Operand<Real> grad(tile);
+      Operand<G> grad(tile);
 #pragma omp for schedule(static)
       for (int64_t b = 0; b < blocks; ++b) {
         double* const columns = sums.as<double>() + (first_block + b) * sums.stride(0);
@@ -110,7 +110,8 @@ void factored_statistics(const FactoredAdamWArgs& args, int64_t first_row, Tenso
         for (int64_t t = b * kRowsInBlock; t < std::min(rows, (b + 1) * kRowsInBlock); ++t) {
           double squares = 0;
           for_chunks_of_row(t, width, [&](const Chunk& c) {
-            squares += static_cast<double>(squares_row(columns + c.column, grad.read(c), s.grad_scale, c.count));
+            squares +=
+                static_cast<double>(simd<squares_loop<G>>(columns + c.column, grad.read(c), s.grad_scale, c.count));
           });
           moving[t] = s.beta2 * moving[t] + s.beta2_rest * static_cast<Real>(squares / static_cast<double>(width));
         }
@@ -147,31 +148,31 @@ void factored_moments(const FactoredAdamWArgs& args, Tensor sums, Tensor mean, b
 
 void factored_update(const FactoredAdamWArgs& args, int64_t first_row, Tensor tile, Tensor mean_of_rows) {
   const int64_t rows = tile.dim(0), width = tile.dim(1);
-  with_compute_type(args.weight.dtype, [&]<class Real>(Real) {
+  with_row_types(std::array{args.weight}, std::array{tile}, [&]<class W, class G>(W, G) {
+    using Real = compute_t<W>;
     const AdamScalars<Real> s = adam_scalars<Real>(args);
     const auto* row = static_cast<const Real*>(args.row.data);
     const auto* column = static_cast<const Real*>(args.column.data);
     const double mean = *mean_of_rows.as<double>();
 #pragma omp parallel if (tile.numel() > kParallelElements)
     {
-      Operand<Real> grad(tile), weight(args.weight);
+      Operand<G> grad(tile);
+      Operand<W> weight(args.weight);
       FirstMoment<Real> first(args);
+      WeightRounder rounder(args.rounding);
 #pragma omp for schedule(static)
       for (int64_t t = 0; t < rows; ++t) {
         const auto factor = static_cast<Real>(mean > 0 ? static_cast<double>(row[first_row + t]) / mean : 0.0);
         for_chunks_of_row(t, width, [&](const Chunk& c) {
           const Chunk whole{first_row + t, c.column, c.count};
-          Real* const values = weight.modify(whole);
-          update_row(values, first.modify(whole), grad.read(c), column + c.column, factor, s, c.count);
-          round_weights(values, args.rounding, whole.row * width + whole.column, whole.count);
+          simd<update_loop<W, G>>(weight.modify(whole), first.modify(whole), grad.read(c), column + c.column, factor, s,
+                                  rounder.output(whole.row * width + whole.column, whole.count), c.count);
           weight.commit(whole);
           first.commit(whole);
         });
       }
     }
   });
-  if (!args.rounding.shadow.present()) return;
-  copy(args.rounding.shadow.slice(0, first_row, rows), args.weight.slice(0, first_row, rows));
 }
 
 }  // namespace llmz::cpu

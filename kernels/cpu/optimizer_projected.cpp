@@ -5,37 +5,42 @@
 namespace llmz::cpu {
 namespace {
 
-template <class Real>
-LLMZ_INLINE void direction_loop(Real* __restrict direction, Real* __restrict m, Real* __restrict v,
-                                const Real* __restrict grad, const AdamScalars<Real>& s, int64_t n) {
+template <class M, class G>
+LLMZ_INLINE void direction_loop(compute_t<M>* __restrict direction, M* __restrict m, M* __restrict v,
+                                const G* __restrict grad, const AdamScalars<compute_t<M>>& s, int64_t n) {
+  using Real = compute_t<M>;
   for (int64_t i = 0; i < n; ++i) {
-    const Real g = grad[i] * s.grad_scale;
-    const Real first = s.beta1 * m[i] + s.beta1_rest * g;
-    const Real second = s.beta2 * v[i] + s.beta2_rest * g * g;
-    m[i] = first;
-    v[i] = second;
+    const Real g = load(grad + i) * s.grad_scale;
+    const Real first = s.beta1 * load(m + i) + s.beta1_rest * g;
+    const Real second = s.beta2 * load(v + i) + s.beta2_rest * g * g;
+    store(m + i, first);
+    store(v + i, second);
     direction[i] = first * s.first_correction / (std::sqrt(second) / s.root_correction + s.eps);
   }
-}
-
-LLMZ_SIMD_CLONES void direction_row(float* direction, float* m, float* v, const float* grad,
-                                    const AdamScalars<float>& s, int64_t n) {
-  direction_loop(direction, m, v, grad, s, n);
-}
-void direction_row(double* direction, double* m, double* v, const double* grad, const AdamScalars<double>& s,
-                   int64_t n) {
-  direction_loop(direction, m, v, grad, s, n);
 }
 
 }  // namespace
 
 void adam_direction(const ProjectedAdamArgs& args, Tensor direction) {
-  with_compute_type(direction.dtype, [&]<class Real>(Real) {
+  const std::array flat = merge_dimensions(std::array{direction, args.m, args.v, args.low.factor});
+  const ChunkGrid grid(flat[0]);
+  with_row_types(std::array{args.m, args.v}, std::array{args.low.factor}, [&]<class M, class G>(M, G) {
+    using Real = compute_t<M>;
     const AdamScalars<Real> scalars = adam_scalars<Real>(args);
-    for_each_chunk<Real>(std::array{direction, args.m, args.v, args.low.factor}, [&](auto& t, const Chunk& c) {
-      direction_row(t[0].write(c), t[1].modify(c), t[2].modify(c), t[3].read(c), scalars, c.count);
-      for (size_t i = 0; i < 3; ++i) t[i].commit(c);
-    });
+#pragma omp parallel if (grid.size() > kParallelChunks)
+    {
+      Operand<Real> out(flat[0]);
+      Operand<M> m(flat[1]), v(flat[2]);
+      Operand<G> grad(flat[3]);
+#pragma omp for schedule(static)
+      for (int64_t i = 0; i < grid.size(); ++i) {
+        const Chunk c = grid[i];
+        simd<direction_loop<M, G>>(out.write(c), m.modify(c), v.modify(c), grad.read(c), scalars, c.count);
+        out.commit(c);
+        m.commit(c);
+        v.commit(c);
+      }
+    }
   });
 }
 

@@ -10,7 +10,7 @@ namespace llmz::cpu {
 namespace {
 
 /// Box–Muller on pairs of words, as RandomStream::normal does: sine first.
-LLMZ_SIMD_CLONES void normals_of(float* __restrict out, const uint32_t* __restrict words, float stddev, int64_t pairs) {
+LLMZ_INLINE void normals_loop(float* __restrict out, const uint32_t* __restrict words, float stddev, int64_t pairs) {
   constexpr float kTwoToMinus32 = 2.3283064365386963e-10f;
   for (int64_t i = 0; i < pairs; ++i) {
     const float u = static_cast<float>(words[2 * i]) * kTwoToMinus32 + kTwoToMinus32 * 0.5f;
@@ -37,7 +37,7 @@ void gaussian_matrix(Tensor r, const Projector& p) {
     uint32_t buffer[kRandomWords];
     float normals[kChunk];
     const int64_t n = std::min(kChunk, count - first);
-    normals_of(normals, random_bits(buffer, stream, static_cast<uint64_t>(first), kChunk), stddev, (n + 1) / 2);
+    simd<normals_loop>(normals, random_bits(buffer, stream, static_cast<uint64_t>(first), kChunk), stddev, (n + 1) / 2);
     std::copy_n(normals, n, out + first);
   }
 }

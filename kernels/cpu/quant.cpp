@@ -99,40 +99,34 @@ LLMZ_INLINE void decode_loop(Real* x, const uint8_t* q, const bf16* scales, int6
   if (i < count) decode_group(x + i, q + i, *scales, centre, count - i);
 }
 
-LLMZ_SIMD_CLONES void scales_row(bf16* scales, const float* x, int64_t count, int64_t group, float top) {
+// With the group that the compiler should know, where it is that one.
+
+template <class Real>
+LLMZ_INLINE void scales_row(bf16* scales, const Real* x, int64_t count, int64_t group, float top) {
   group == 32 ? scales_loop<32>(scales, x, count, group, top) : scales_loop<0>(scales, x, count, group, top);
 }
-void scales_row(bf16* scales, const double* x, int64_t count, int64_t group, float top) {
-  scales_loop<0>(scales, x, count, group, top);
-}
 
-LLMZ_SIMD_CLONES void encode_row(uint8_t* q, const float* x, const bf16* scales, const uint32_t* random, int64_t count,
-                                 int64_t group, float half) {
+template <class Real>
+LLMZ_INLINE void encode_row(uint8_t* q, const Real* x, const bf16* scales, const uint32_t* random, int64_t count,
+                            int64_t group, Real half) {
   group == 32 ? encode_loop<32>(q, x, scales, random, count, group, half)
               : encode_loop<0>(q, x, scales, random, count, group, half);
 }
-void encode_row(uint8_t* q, const double* x, const bf16* scales, const uint32_t* random, int64_t count, int64_t group,
-                double half) {
-  encode_loop<0>(q, x, scales, random, count, group, half);
-}
 
-LLMZ_SIMD_CLONES void decode_row(float* x, const uint8_t* q, const bf16* scales, int64_t count, int64_t group,
-                                 float centre) {
+template <class Real>
+LLMZ_INLINE void decode_row(Real* x, const uint8_t* q, const bf16* scales, int64_t count, int64_t group, Real centre) {
   group == 32 ? decode_loop<32>(x, q, scales, count, group, centre)
               : decode_loop<0>(x, q, scales, count, group, centre);
 }
-void decode_row(double* x, const uint8_t* q, const bf16* scales, int64_t count, int64_t group, double centre) {
-  decode_loop<0>(x, q, scales, count, group, centre);
-}
 
 /// Two numbers a byte, the even element low. `q` has room for one more than an odd count.
-LLMZ_SIMD_CLONES void pack_row(uint8_t* __restrict codes, uint8_t* __restrict q, int64_t count) {
+LLMZ_INLINE void pack_row(uint8_t* __restrict codes, uint8_t* __restrict q, int64_t count) {
   if (count % 2 != 0) q[count] = 0;
   for (int64_t i = 0; i < (count + 1) / 2; ++i) {
     codes[i] = static_cast<uint8_t>(q[2 * i] | static_cast<uint8_t>(q[2 * i + 1] << 4));
   }
 }
-LLMZ_SIMD_CLONES void unpack_row(uint8_t* __restrict q, const uint8_t* __restrict codes, int64_t count) {
+LLMZ_INLINE void unpack_row(uint8_t* __restrict q, const uint8_t* __restrict codes, int64_t count) {
   for (int64_t i = 0; i < (count + 1) / 2; ++i) {
     q[2 * i] = codes[i] & 15;
     q[2 * i + 1] = static_cast<uint8_t>(codes[i] >> 4);
@@ -199,7 +193,7 @@ class Quantizer {
     const float top = layout_.half() - 0.5f;
     layout_.for_pieces(c, [&](int64_t g, int64_t offset, int64_t n) {
       const bf16 before = scales[g];
-      scales_row(scales + g, values + offset, n, layout_.group, top);
+      simd<scales_row<Real>>(scales + g, values + offset, n, layout_.group, top);
       const bool goes_on = !layout_.whole && c.column + offset > g * layout_.group;
       if (goes_on) scales[g].bits = std::max(scales[g].bits, before.bits);  // magnitudes' bits are in order
     });
@@ -213,10 +207,10 @@ class Quantizer {
     uint8_t* const to = codes + layout_.code_offset(c.column);
     uint8_t* const q = layout_.bits == 8 ? to : q_;
     layout_.for_pieces(c, [&](int64_t g, int64_t offset, int64_t n) {
-      encode_row(q + offset, values + offset, scales + g, random == nullptr ? random : random + offset, n,
-                 layout_.group, static_cast<Real>(layout_.half()));
+      simd<encode_row<Real>>(q + offset, values + offset, scales + g, random == nullptr ? random : random + offset, n,
+                             layout_.group, static_cast<Real>(layout_.half()));
     });
-    if (layout_.bits == 4) pack_row(to, q_, c.count);
+    if (layout_.bits == 4) simd<pack_row>(to, q_, c.count);
   }
 
   Operand<Real> x_;
@@ -239,12 +233,12 @@ class Dequantizer {
     for_chunks_of_row(t, layout_.width, [&](const Chunk& c) {
       const uint8_t* q = codes + layout_.code_offset(c.column);
       if (layout_.bits == 4) {
-        unpack_row(q_, q, c.count);
+        simd<unpack_row>(q_, q, c.count);
         q = q_;
       }
       Real* const values = x_.write(c);
       layout_.for_pieces(c, [&](int64_t g, int64_t offset, int64_t n) {
-        decode_row(values + offset, q + offset, scales + g, n, layout_.group, centre);
+        simd<decode_row<Real>>(values + offset, q + offset, scales + g, n, layout_.group, centre);
       });
       if (layout_.rotate > 0) hadamard_unrotate(values, scratch_, signs_ + c.column, c.count, layout_.rotate);
       x_.commit(c);

@@ -1,59 +1,106 @@
 #include "kernels/cpu/random_bits.h"
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // gcc 12 warns about its own AVX-512 intrinsics
+#endif
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
-#include <bit>
 
 namespace llmz::cpu {
 namespace {
 
 constexpr int64_t kLanes = 16;  // counters that run side by side; 64 words
+constexpr uint32_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
+constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
 
 /// What is common to all blocks of a stream.
 struct PhiloxStream {
   uint32_t key0, key1, stream0, stream1;
 };
 
-/// Blocks [first, first + kLanes·groups) of Philox4x32-10 (llmz/core/random.h), one counter a lane. A Word holds 32
-/// bits of the counter; what a wider one carries above them never gets down into them, so it need not be cleared.
-template <class Word>
+/// Blocks [first, first + kLanes·groups) of Philox4x32-10 (llmz/core/random.h), one counter a lane.
 LLMZ_INLINE void philox_loop(uint32_t* __restrict out, const PhiloxStream& s, uint64_t first, int64_t groups) {
-  constexpr uint64_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
-  constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
   for (int64_t i = 0; i < kLanes * groups; ++i) {
     const uint64_t index = first + static_cast<uint64_t>(i);
-    Word c0 = static_cast<Word>(index), c1 = static_cast<Word>(index >> 32), c2 = s.stream0, c3 = s.stream1;
+    uint32_t c0 = static_cast<uint32_t>(index), c1 = static_cast<uint32_t>(index >> 32), c2 = s.stream0, c3 = s.stream1;
     uint32_t key0 = s.key0, key1 = s.key1;
 #pragma GCC unroll 10
     for (int round = 0; round < 10; ++round) {
-      const uint64_t p0 = kMultiplier0 * static_cast<uint32_t>(c0), p1 = kMultiplier1 * static_cast<uint32_t>(c2);
-      c0 = static_cast<Word>(p1 >> 32) ^ c1 ^ key0;
-      c2 = static_cast<Word>(p0 >> 32) ^ c3 ^ key1;
-      c1 = static_cast<Word>(p1);
-      c3 = static_cast<Word>(p0);
+      const uint64_t p0 = uint64_t{kMultiplier0} * c0, p1 = uint64_t{kMultiplier1} * c2;
+      c0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ key0;
+      c2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ key1;
+      c1 = static_cast<uint32_t>(p1);
+      c3 = static_cast<uint32_t>(p0);
       key0 += kWeyl0;
       key1 += kWeyl1;
     }
-    out[4 * i] = static_cast<uint32_t>(c0);
-    out[4 * i + 1] = static_cast<uint32_t>(c1);
-    out[4 * i + 2] = static_cast<uint32_t>(c2);
-    out[4 * i + 3] = static_cast<uint32_t>(c3);
+    out[4 * i] = c0;
+    out[4 * i + 1] = c1;
+    out[4 * i + 2] = c2;
+    out[4 * i + 3] = c3;
   }
 }
 
-LLMZ_SIMD_CLONES void philox_narrow(uint32_t* out, PhiloxStream s, uint64_t first, int64_t groups) {
-  philox_loop<uint32_t>(out, s, first, groups);
-}
-/// Quicker where vectors of 64-bit products are one instruction (0.55 against 0.92 ns a word), slower elsewhere.
-LLMZ_SIMD_CLONES void philox_wide(uint32_t* out, PhiloxStream s, uint64_t first, int64_t groups) {
-  philox_loop<uint64_t>(out, s, first, groups);
+#ifdef LLMZ_TARGET_AVX512
+
+/// The same, eight counters a vector, each word in the lower half of 64 bits: what a product leaves in the upper half
+/// is never looked at, so a round is two products, two shifts and two three-way exclusive ors.
+struct PhiloxVector {
+  __m512i c0, c1, c2, c3;
+};
+
+/// Counters first, first + 4, first + 1, … first + 7: in this order `store_blocks` takes two shuffles a vector.
+LLMZ_TARGET_AVX512 LLMZ_INLINE PhiloxVector counters(const PhiloxStream& s, uint64_t first) {
+  const __m512i index =
+      _mm512_add_epi64(_mm512_set1_epi64(static_cast<int64_t>(first)), _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7));
+  return {index, _mm512_srli_epi64(index, 32), _mm512_set1_epi64(s.stream0), _mm512_set1_epi64(s.stream1)};
 }
 
-bool has_wide_products() {
-#if defined(__x86_64__) && defined(__GNUC__)
-  return __builtin_cpu_supports("avx512dq") > 0;
-#else
-  return false;
+LLMZ_TARGET_AVX512 LLMZ_INLINE void philox_round(PhiloxVector& v, __m512i key0, __m512i key1) {
+  constexpr int kXorOfThree = 0x96;
+  const __m512i p0 = _mm512_mul_epu32(v.c0, _mm512_set1_epi64(kMultiplier0));
+  const __m512i p1 = _mm512_mul_epu32(v.c2, _mm512_set1_epi64(kMultiplier1));
+  v.c0 = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p1, 32), v.c1, key0, kXorOfThree);
+  v.c2 = _mm512_ternarylogic_epi64(_mm512_srli_epi64(p0, 32), v.c3, key1, kXorOfThree);
+  v.c1 = p1;
+  v.c3 = p0;
+}
+
+LLMZ_TARGET_AVX512 LLMZ_INLINE void store_blocks(uint32_t* out, const PhiloxVector& v) {
+  constexpr __mmask16 kUpperHalves = 0xaaaa;
+  const __m512i first = _mm512_mask_shuffle_epi32(v.c0, kUpperHalves, v.c1, _MM_PERM_CCAA);
+  const __m512i second = _mm512_mask_shuffle_epi32(v.c2, kUpperHalves, v.c3, _MM_PERM_CCAA);
+  _mm512_storeu_si512(out, _mm512_unpacklo_epi64(first, second));
+  _mm512_storeu_si512(out + 16, _mm512_unpackhi_epi64(first, second));
+}
+
+LLMZ_TARGET_AVX512 void philox_avx512(uint32_t* out, const PhiloxStream& s, uint64_t first, int64_t groups) {
+  for (int64_t i = 0; i < groups; ++i, first += kLanes, out += 4 * kLanes) {
+    PhiloxVector a = counters(s, first), b = counters(s, first + 8);
+    uint32_t key0 = s.key0, key1 = s.key1;
+#pragma GCC unroll 10
+    for (int round = 0; round < 10; ++round) {
+      const __m512i k0 = _mm512_set1_epi64(key0), k1 = _mm512_set1_epi64(key1);
+      philox_round(a, k0, k1);
+      philox_round(b, k0, k1);
+      key0 += kWeyl0;
+      key1 += kWeyl1;
+    }
+    store_blocks(out, a);
+    store_blocks(out + 32, b);
+  }
+}
+
 #endif
+
+void philox(uint32_t* out, const PhiloxStream& s, uint64_t first, int64_t groups) {
+#ifdef LLMZ_TARGET_AVX512
+  if (isa() == Isa::avx512) return philox_avx512(out, s, first, groups);
+#endif
+  simd<philox_loop>(out, s, first, groups);
 }
 
 }  // namespace
@@ -61,22 +108,8 @@ bool has_wide_products() {
 const uint32_t* random_bits(uint32_t* buffer, const RandomStream& stream, uint64_t first, int64_t count) {
   const auto skipped = static_cast<int64_t>(first % 4);
   const PhiloxStream s{stream.key()[0], stream.key()[1], stream.stream()[0], stream.stream()[1]};
-  static const bool wide = has_wide_products();
-  (wide ? philox_wide : philox_narrow)(buffer, s, first / 4, ceil_div(skipped + count, 4 * kLanes));
+  philox(buffer, s, first / 4, ceil_div(skipped + count, 4 * kLanes));
   return buffer + skipped;
-}
-
-void round_to_bf16_stochastically(float* x, const RandomStream& stream, uint64_t first, int64_t count) {
-  uint32_t buffer[kRandomWords];
-  for (int64_t begin = 0; begin < count; begin += kChunk) {
-    const int64_t n = std::min(kChunk, count - begin);
-    const uint32_t* const words = random_bits(buffer, stream, first + static_cast<uint64_t>(begin), n);
-    for (int64_t i = 0; i < n; ++i) {
-      const uint32_t u = std::bit_cast<uint32_t>(x[begin + i]);
-      const bool finite = (u & 0x7f800000u) != 0x7f800000u;
-      if (finite) x[begin + i] = std::bit_cast<float>((u + (words[i] >> 16)) & 0xffff0000u);
-    }
-  }
 }
 
 }  // namespace llmz::cpu

@@ -12,8 +12,12 @@ constexpr int64_t kRandomWords = kChunk + 64;
 /// `buffer` [kRandomWords], from the address returned.
 const uint32_t* random_bits(uint32_t* buffer, const RandomStream& stream, uint64_t first, int64_t count);
 
-/// Values become neighbouring bf16 numbers, up with the probability of the fraction: number first + i of the stream for
-/// x[i]. Infinities and NaN stay.
-void round_to_bf16_stochastically(float* x, const RandomStream& stream, uint64_t first, int64_t count);
+/// A bf16 neighbour of x, the upper one with the probability of the fraction: the word's upper 16 bits are added below
+/// those that stay. Infinities stay, NaN stays a NaN.
+LLMZ_INLINE void store_at_random(bf16* p, float x, uint32_t word) {
+  const uint32_t u = std::bit_cast<uint32_t>(x), magnitude = u & 0x7fffffffu;
+  const uint32_t moved = magnitude < 0x7f800000u ? u + (word >> 16) : u;
+  p->bits = static_cast<uint16_t>(moved >> 16 | (magnitude > 0x7f800000u ? 0x40u : 0u));
+}
 
 }  // namespace llmz::cpu

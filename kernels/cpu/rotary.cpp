@@ -11,7 +11,7 @@ constexpr int64_t kStrip = 256;  // pairs of a head whose cosines and sines are 
 
 /// Turns the pairs (a[i], b[i]) by the angles of which cosine and sine are given.
 template <class T, class Real>
-LLMZ_SIMD_CLONES void turn(T* a, T* b, const Real* cosine, const Real* sine, int64_t n) {
+LLMZ_INLINE void turn_loop(T* a, T* b, const Real* cosine, const Real* sine, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
     const Real x = load(a + i), y = load(b + i);
     store(a + i, x * cosine[i] - y * sine[i]);
@@ -41,7 +41,7 @@ void rotary_as(const Tensor& x, int64_t position_offset, float base, bool invers
       for (int64_t b = 0; b < x.dim(0); ++b) {
         for (int64_t h = 0; h < x.dim(2); ++h) {
           T* head = x.as<T>() + b * x.stride(0) + s * x.stride(1) + h * x.stride(2) + first;
-          turn(head, head + half, cosine.data(), sine.data(), count);
+          simd<turn_loop<T, Real>>(head, head + half, cosine.data(), sine.data(), count);
         }
       }
     }

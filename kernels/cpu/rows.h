@@ -1,8 +1,8 @@
 #pragma once
 
-// Tensors as the row kernels see them: rows of numbers in the type that is computed with (double for f64, float for
-// f32 and bf16), a chunk at a time. What is stored in that type is worked on in place; anything else passes through a
-// chunk-sized buffer on the stack, so a kernel is written once for every mixture of f32 and bf16.
+// Tensors as the row kernels see them: rows of elements of one type, a chunk at a time. Where all tensors of an op are
+// bf16, or all f32, its loops read and write that type in place (vec_math.h has load and store). What is stored in
+// another type passes through a chunk-sized buffer on the stack, so a kernel is written once for every mixture.
 
 #include <omp.h>
 
@@ -10,6 +10,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "kernels/cpu/vec_math.h"
@@ -33,6 +34,33 @@ void with_compute_type(DType dtype, F&& f) {
   } else {
     f(float{});
   }
+}
+
+/// Calls f(T{}) with the type of elements that an op's loops take: double for f64, bf16 where all of the tensors are
+/// (an absent one has no say), else float.
+template <size_t N, class F>
+void with_row_type(const std::array<Tensor, N>& tensors, F&& f) {
+  const auto all = [&](DType dtype) {
+    return std::all_of(tensors.begin(), tensors.end(),
+                       [=](const Tensor& t) { return !t.present() || t.dtype == dtype; });
+  };
+  if (tensors[0].dtype == DType::f64) {
+    f(double{});
+  } else if (all(DType::bf16)) {
+    f(bf16{});
+  } else {
+    f(float{});
+  }
+}
+
+/// The same for two groups of tensors: f(T{}, U{}).
+template <size_t N, size_t M, class F>
+void with_row_types(const std::array<Tensor, N>& first, const std::array<Tensor, M>& second, F&& f) {
+  with_row_type(first, [&]<class T>(T) {
+    with_row_type(second, [&]<class U>(U) {
+      if constexpr (std::is_same_v<compute_t<T>, compute_t<U>>) f(T{}, U{});  // f64 goes with nothing else
+    });
+  });
 }
 
 /// Elements [column, column + count) of one row.
@@ -67,35 +95,35 @@ class RowAddress {
   std::array<int64_t, Shape::kMaxRank - 1> dims_{}, strides_{};
 };
 
-/// One tensor inside one thread's loop. `read` gives a chunk's values; `write` and `modify` give a place for new ones
-/// (undefined, and the present ones), which `commit` stores. An absent tensor may be written: the values stay in the
-/// buffer. Pointers are good until the next call on the same operand.
-template <class Real>
+/// One tensor inside one thread's loop, as elements of type T. `read` gives a chunk's values; `write` and `modify` give
+/// a place for new ones (undefined, and the present ones), which `commit` stores. An absent tensor may be written: the
+/// values stay in the buffer. Pointers are good until the next call on the same operand.
+template <class T>
 class Operand {
  public:
   explicit Operand(const Tensor& t)
-      : address_(t), dtype_(t.dtype), direct_(t.present() && t.dtype == dtype_of<Real>::value), present_(t.present()) {}
+      : address_(t), dtype_(t.dtype), direct_(t.present() && t.dtype == dtype_of<T>::value), present_(t.present()) {}
 
   bool present() const { return present_; }
-  const Real* read(const Chunk& c) { return modify(c); }
-  Real* modify(const Chunk& c) {
+  const T* read(const Chunk& c) { return modify(c); }
+  T* modify(const Chunk& c) {
     if (direct_) return place(c);
-    convert(buffer_, dtype_of<Real>::value, address_.at(c.row, c.column), dtype_, c.count);
+    convert(buffer_, dtype_of<T>::value, address_.at(c.row, c.column), dtype_, c.count);
     return buffer_;
   }
-  Real* write(const Chunk& c) { return direct_ ? place(c) : buffer_; }
+  T* write(const Chunk& c) { return direct_ ? place(c) : buffer_; }
   void commit(const Chunk& c) {
     if (direct_ || !present_) return;
-    convert(address_.at(c.row, c.column), dtype_, buffer_, dtype_of<Real>::value, c.count);
+    convert(address_.at(c.row, c.column), dtype_, buffer_, dtype_of<T>::value, c.count);
   }
 
  private:
-  Real* place(const Chunk& c) const { return reinterpret_cast<Real*>(address_.at(c.row, c.column)); }
+  T* place(const Chunk& c) const { return reinterpret_cast<T*>(address_.at(c.row, c.column)); }
 
   RowAddress address_;
   DType dtype_;
   bool direct_, present_;
-  alignas(64) Real buffer_[kChunk];
+  alignas(64) T buffer_[kChunk];
 };
 
 /// The calling thread's share [begin, end) of n equal pieces of work, inside a parallel region.
@@ -157,14 +185,14 @@ constexpr int64_t kParallelChunks = 4;
 constexpr int64_t kParallelElements = kParallelChunks * kChunk;
 
 /// Cuts same-shaped tensors into chunks, deals them to the threads and calls f(operands, chunk) on each.
-template <class Real, size_t N, class F>
+template <class T, size_t N, class F>
 void for_each_chunk(const std::array<Tensor, N>& tensors, F&& f) {
   const std::array<Tensor, N> merged = merge_dimensions(tensors);
   const ChunkGrid grid(merged[0]);
 #pragma omp parallel if (grid.size() > kParallelChunks)
   {
     auto operands = [&]<size_t... I>(std::index_sequence<I...>) {
-      return std::array<Operand<Real>, N>{Operand<Real>(merged[I])...};
+      return std::array<Operand<T>, N>{Operand<T>(merged[I])...};
     }
     (std::make_index_sequence<N>{});
 #pragma omp for schedule(static)

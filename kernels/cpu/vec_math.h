@@ -1,33 +1,15 @@
 #pragma once
 
-// Elementary functions for inner loops: branch-free, so that the compiler vectorises a loop that calls them, and the
-// macro that compiles such a loop once for each instruction set and picks the best when the program starts.
-//
-//   LLMZ_SIMD_CLONES static void silu_row(float* y, const float* x, int64_t n) { for (...) y[i] = x[i] * sigmoid(x[i]);
-//   } #pragma omp parallel for for (int64_t t = 0; t < rows; ++t) silu_row(...);
-//
-// The mark belongs on the plain function that holds the loop: lambdas and OpenMP bodies inside a marked function do not
-// inherit its instruction set. What the loop calls must be LLMZ_INLINE. Sums vectorise under
-// `#pragma omp simd reduction(+ : s)`, in an order that depends on the length alone, never on an address.
+// Elementary functions for inner loops (isa.h): branch-free, so that the compiler vectorises a loop that calls them.
+// Sums vectorise under `#pragma omp simd reduction(+ : s)`, in an order that depends on the length alone, never on an
+// address.
 
 #include <bit>
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/cpu/isa.h"
 #include "llmz/core/dtype.h"
-
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_THREAD__) && !defined(__AVX512F__)
-#if __GNUC__ >= 12
-#define LLMZ_SIMD_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define LLMZ_SIMD_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-#else
-#define LLMZ_SIMD_CLONES
-#endif
-
-#define LLMZ_INLINE inline __attribute__((always_inline))
 
 namespace llmz::cpu {
 

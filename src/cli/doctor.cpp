@@ -60,8 +60,8 @@ Finding instructions(const CpuInfo& cpu) {
         "let the virtual machine pass the host's through"};
   }
   return {State::ok, "instructions", what,
-          fmt::format("llmz's own kernels run their {} version, oneDNN's matrix products its {} one", cpu.isa,
-                      onednn_isa())};
+          fmt::format("llmz's own kernels run their {} version, oneDNN's matrix products its {} one",
+                      ops::instruction_set(), onednn_isa())};
 }
 
 Finding threads(const CpuInfo& cpu, int share) {

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "kernels/cpu/isa.h"
 #include "kernels/cuda/workspace.h"
 #include "llmz/core/exec.h"
 
@@ -118,7 +119,10 @@ void dispatch(const Exec& exec, const Arguments& arguments, CpuTwin&& cpu_twin, 
   if (exec.dry()) return;
   arguments.require(!arguments.mixed_with_meta(), "some arguments are on meta, others on {}", device_name(device));
   if (device.type == DeviceType::meta) return;
-  if (device.type == DeviceType::cpu) return cpu_twin();
+  if (device.type == DeviceType::cpu) {
+    cpu::isa();  // an LLMZ_CPU_ISA that cannot be is told here: inside the twin's parallel region nobody could catch it
+    return cpu_twin();
+  }
   arguments.require(!arguments.is_double(), "f64 is computed on the CPU only");
   if constexpr (kHaveCuda && sizeof(CudaTwin) > 0) {
     Gpu* const gpu = exec.memory.gpu();

@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include "kernels/cpu/isa.h"
 #include "llmz/core/error.h"
 
 namespace llmz::ops {
@@ -12,5 +13,7 @@ void set_threads(int threads) {
 }
 
 int threads() { return omp_get_max_threads(); }
+
+std::string_view instruction_set() { return cpu::isa_name(cpu::isa()); }
 
 }  // namespace llmz::ops

@@ -312,11 +312,10 @@ TEST_CASE("attention's tiles give the same for every instruction set this proces
     tiles.backward(b);
     return r;
   };
-  const Result narrow = run(attention_tiles(4));
-  for (int widest : {8, 16}) {
-    const AttentionTiles tiles = attention_tiles(widest);
-    if (tiles.vector_width != widest) continue;
-    const Result wide = run(tiles);
+  const Result narrow = run(attention_tiles(Isa::baseline));
+  for (const Isa set : {Isa::avx2, Isa::avx512}) {
+    if (set > widest_isa()) continue;
+    const Result wide = run(attention_tiles(set));
     const auto compare_arrays = [&](const std::vector<float>& a, const std::vector<float>& b, size_t n) {
       // The same sums in another order. A score's 48 terms (Σ|q·k| < 20) leave √48·20 roundings in the exponent.
       const double tolerance = 140 * rounding(DType::f32) * largest(Values(b.begin(), b.end()));

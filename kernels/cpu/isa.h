@@ -1,0 +1,84 @@
+#pragma once
+
+// Loops that are compiled once for each instruction set, of which the best is picked when the program runs:
+//
+//   template <class Real>
+//   LLMZ_INLINE void add_loop(Real* y, const Real* x, int64_t n) { for (...) y[i] += x[i]; }
+//
+//   #pragma omp parallel for
+//   for (int64_t t = 0; t < rows; ++t) simd<add_loop<Real>>(y + t * pitch, x + t * pitch, width);
+//
+// What goes in must be LLMZ_INLINE, and whatever it calls too: it is then compiled as part of a function that may use
+// the set. Lambdas and OpenMP bodies do not inherit it. No object file is compiled for more than the baseline, so no
+// inline function of the standard library can slip AVX-512 into a program that runs elsewhere.
+
+#include <cstdint>
+#include <string_view>
+
+#define LLMZ_INLINE inline __attribute__((always_inline))
+
+// The iterations of the loop that follows do not depend on each other, although its pointers may be equal.
+#if defined(__clang__)
+#define LLMZ_IVDEP _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define LLMZ_IVDEP _Pragma("GCC ivdep")
+#endif
+
+#if defined(__x86_64__) && !defined(__AVX512F__)
+#define LLMZ_ISA_CLONES 1
+#define LLMZ_TARGET_AVX2 __attribute__((target("avx2,fma,bmi,bmi2")))
+#define LLMZ_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi,bmi2")))
+#endif
+
+namespace llmz::cpu {
+
+/// Instruction sets that kernels are compiled for, each with all before it. Built for one processor (-march=native with
+/// AVX-512), or for another architecture, there is only what the compiler was told: the baseline.
+enum class Isa : uint8_t { baseline, avx2, avx512 };
+
+std::string_view isa_name(Isa isa);
+/// The widest that this processor has.
+Isa widest_isa();
+/// What `wanted` names, or the widest if it is null; an Error if there is no such name or the processor lacks it.
+Isa choose_isa(const char* wanted);
+
+/// choose_isa of the environment's LLMZ_CPU_ISA.
+Isa isa_from_environment();
+
+/// What this process runs. Throws what choose_isa does, so it is first asked for outside of parallel regions
+/// (src/ops/dispatch.h).
+inline Isa isa() {
+  static const Isa chosen = isa_from_environment();
+  return chosen;
+}
+
+template <auto kLoop>
+struct Simd;
+
+/// Calls kLoop, as compiled for the process's instruction set, or for one that is named.
+template <class Result, class... Args, Result (*kLoop)(Args...)>
+struct Simd<kLoop> {
+  Result operator()(Args... args) const { return at(isa(), args...); }
+
+#ifdef LLMZ_ISA_CLONES
+  static Result at(Isa set, Args... args) {
+    switch (set) {
+      case Isa::avx512: return avx512(args...);
+      case Isa::avx2: return avx2(args...);
+      case Isa::baseline: break;
+    }
+    return kLoop(args...);
+  }
+
+ private:
+  LLMZ_TARGET_AVX512 static Result avx512(Args... args) { return kLoop(args...); }
+  LLMZ_TARGET_AVX2 static Result avx2(Args... args) { return kLoop(args...); }
+#else
+  static Result at(Isa, Args... args) { return kLoop(args...); }
+#endif
+};
+
+template <auto kLoop>
+inline constexpr Simd<kLoop> simd{};
+
+}  // namespace llmz::cpu
