@@ -2,6 +2,7 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <unordered_map>
 
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/twins.h"
@@ -9,81 +10,128 @@
 namespace llmz::cpu {
 namespace {
 
-/// C[m,n] = alpha·op(A)·op(B) (+ C): sizes, row pitches and pointers of a product in fp32.
-struct Product {
-  int64_t m, n, k;
-  float *c, *a, *b;
-  int64_t c_pitch, a_pitch, b_pitch;
-  bool transpose_a, transpose_b, accumulate;
-  float alpha;
+using Matrix = dnnl::memory::desc;
+
+/// One of oneDNN's products: operands with the layout that they are stored in, and what is done to its sums.
+struct Primitive {
+  Matrix a, b, c;
+  Matrix bias = {};  ///< [1,n], with `add_bias`
+  bool add_bias = false, accumulate = false;
+  float alpha = 1.0f;
 };
 
-dnnl::memory::desc matrix_desc(int64_t rows, int64_t columns, int64_t pitch, bool transpose) {
+Matrix matrix(const Tensor& t, bool transpose) {
   using Dims = dnnl::memory::dims;
-  return {{rows, columns}, dnnl::memory::data_type::f32, transpose ? Dims{1, pitch} : Dims{pitch, 1}};
+  const Dims stored = {t.dim(0), t.dim(1)}, strides = {t.stride(0), 1};
+  const auto type = t.dtype == DType::bf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
+  if (!transpose) return {stored, type, strides};
+  return {{stored[1], stored[0]}, type, {strides[1], strides[0]}};
 }
 
-dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, const dnnl::memory::desc& a,
-                                      const dnnl::memory::desc& b, const dnnl::memory::desc& c, bool accumulate) {
-  dnnl::primitive_attr attributes;
-  if (accumulate) {
-    dnnl::post_ops post_ops;
-    post_ops.append_sum(1.0f);
-    attributes.set_post_ops(post_ops);
-  }
+/// alpha, then the bias, then C: each is one step over the fp32 sums, before they are rounded to C's type.
+dnnl::primitive_attr attributes(const Primitive& p) {
+  dnnl::post_ops steps;
 #if DNNL_VERSION_MAJOR >= 3
-  return {engine, a, b, c, attributes};
+  if (p.alpha != 1.0f) steps.append_eltwise(dnnl::algorithm::eltwise_linear, p.alpha, 0.0f);
 #else
-  return {dnnl::matmul::desc(a, b, c), attributes, engine};
+  if (p.alpha != 1.0f) steps.append_eltwise(1.0f, dnnl::algorithm::eltwise_linear, p.alpha, 0.0f);
+#endif
+  if (p.add_bias) steps.append_binary(dnnl::algorithm::binary_add, p.bias);
+  if (p.accumulate) steps.append_sum(1.0f);
+  dnnl::primitive_attr all;
+  all.set_post_ops(steps);
+  return all;
+}
+
+dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, const Primitive& p) {
+#if DNNL_VERSION_MAJOR >= 3
+  return {engine, p.a, p.b, p.c, attributes(p)};
+#else
+  return {dnnl::matmul::desc(p.a, p.b, p.c), attributes(p), engine};
 #endif
 }
 
 /// oneDNN's matmul primitive. Making it anew takes a few microseconds: oneDNN keeps the generated code by itself.
-void run_primitive(const Product& p) {
+void run_primitive(const MatmulArgs& args) {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   dnnl::stream stream(engine);
-  const auto a = matrix_desc(p.m, p.k, p.a_pitch, p.transpose_a);
-  const auto b = matrix_desc(p.k, p.n, p.b_pitch, p.transpose_b);
-  const auto c = matrix_desc(p.m, p.n, p.c_pitch, false);
-  const dnnl::matmul product(describe(engine, a, b, c, p.accumulate));
-  product.execute(stream, {{DNNL_ARG_SRC, dnnl::memory(a, engine, p.a)},
-                           {DNNL_ARG_WEIGHTS, dnnl::memory(b, engine, p.b)},
-                           {DNNL_ARG_DST, dnnl::memory(c, engine, p.c)}});
+  Primitive p{.a = matrix(args.a, args.transpose_a), .b = matrix(args.b, args.transpose_b), .c = matrix(args.c, false)};
+  p.add_bias = args.bias.present();
+  if (p.add_bias) p.bias = matrix(args.bias.reshape({1, args.bias.dim(0)}), false);
+  p.accumulate = args.accumulate;
+  p.alpha = static_cast<float>(args.alpha);
+  std::unordered_map<int, dnnl::memory> memories = {{DNNL_ARG_SRC, {p.a, engine, args.a.data}},
+                                                    {DNNL_ARG_WEIGHTS, {p.b, engine, args.b.data}},
+                                                    {DNNL_ARG_DST, {p.c, engine, args.c.data}}};
+  if (p.add_bias) {
+    const int step = p.alpha != 1.0f ? 1 : 0;
+    memories[DNNL_ARG_ATTR_MULTIPLE_POST_OP(step) | DNNL_ARG_SRC_1] = {p.bias, engine, args.bias.data};
+  }
+  dnnl::matmul(describe(engine, p)).execute(stream, memories);
   stream.wait();
 }
 
-/// Which of oneDNN's two ways is quicker, by shape alone: sgemm, but for narrow large products with a transposed B,
-/// where it reaches 60 to 90 % of the primitive's speed.
-void run(const Product& p) {
+/// Of fp32 matrices. Which of oneDNN's two ways is quicker, by shape alone: sgemm, but for narrow large products with a
+/// transposed B, where it reaches 60 to 90 % of the primitive's speed.
+void run_f32(const MatmulArgs& args) {
   constexpr int64_t kLarge = int64_t{1} << 24, kNarrow = 512;
-  const int64_t narrow = std::min(p.m, p.n);
-  const bool large = narrow >= 64 && p.m * p.n * p.k >= kLarge;
-  if (p.transpose_b && p.alpha == 1.0f && large && narrow <= kNarrow) return run_primitive(p);
-  const auto status = dnnl_sgemm(p.transpose_a ? 'T' : 'N', p.transpose_b ? 'T' : 'N', p.m, p.n, p.k, p.alpha, p.a,
-                                 p.a_pitch, p.b, p.b_pitch, p.accumulate ? 1.0f : 0.0f, p.c, p.c_pitch);
-  check(status == dnnl_success, "matmul: oneDNN's sgemm of [{}, {}, {}] failed with status {}", p.m, p.n, p.k,
+  const int64_t m = args.c.dim(0), n = args.c.dim(1), k = args.a.dim(args.transpose_a ? 0 : 1);
+  const int64_t narrow = std::min(m, n);
+  const bool large = narrow >= 64 && m * n * k >= kLarge;
+  const auto alpha = static_cast<float>(args.alpha);
+  if (args.transpose_b && alpha == 1.0f && large && narrow <= kNarrow) return run_primitive(args);
+  const auto status = dnnl_sgemm(args.transpose_a ? 'T' : 'N', args.transpose_b ? 'T' : 'N', m, n, k, alpha,
+                                 args.a.as<float>(), args.a.stride(0), args.b.as<float>(), args.b.stride(0),
+                                 args.accumulate ? 1.0f : 0.0f, args.c.as<float>(), args.c.stride(0));
+  check(status == dnnl_success, "matmul: oneDNN's sgemm of [{}, {}, {}] failed with status {}", m, n, k,
         static_cast<int>(status));
 }
 
-void convert_rows(void* to, DType to_type, int64_t to_pitch, const void* from, DType from_type, int64_t from_pitch,
-                  int64_t rows, int64_t columns) {
+/// to = from, both of one shape [rows, columns], whatever their types and pitches.
+void convert_rows(const Tensor& to, const Tensor& from) {
+  const auto row = [](const Tensor& t, int64_t r) {
+    return static_cast<std::byte*>(t.data) + r * t.stride(0) * static_cast<int64_t>(dtype_bytes(t.dtype));
+  };
+  const int64_t rows = to.dim(0), columns = to.dim(1);
 #pragma omp parallel for if (rows * columns > kParallelElements)
-  for (int64_t r = 0; r < rows; ++r) {
-    convert(static_cast<std::byte*>(to) + r * to_pitch * static_cast<int64_t>(dtype_bytes(to_type)), to_type,
-            static_cast<const std::byte*>(from) + r * from_pitch * static_cast<int64_t>(dtype_bytes(from_type)),
-            from_type, columns);
-  }
+  for (int64_t r = 0; r < rows; ++r) convert(row(to, r), to.dtype, row(from, r), from.dtype, columns);
 }
 
-/// The fp32 form of an operand: itself, or a dense copy at `workspace`, which is moved past it.
-float* as_f32(const Tensor& t, int64_t& pitch, float*& workspace, bool fill) {
-  pitch = t.stride(0);
-  if (t.dtype == DType::f32) return t.as<float>();
-  float* copy = workspace;
-  workspace += t.numel();
-  pitch = t.dim(1);
-  if (fill) convert_rows(copy, DType::f32, pitch, t.data, t.dtype, t.stride(0), t.dim(0), t.dim(1));
-  return copy;
+/// Hands out dense copies from the workspace, each from a cache line's beginning.
+class Copies {
+ public:
+  explicit Copies(float* workspace) : next_(workspace) {}
+
+  static int64_t elements(const Tensor& t, DType type) {
+    constexpr int64_t kLine = 64;
+    return ceil_div(t.numel() * static_cast<int64_t>(dtype_bytes(type)), kLine) * kLine /
+           static_cast<int64_t>(sizeof(float));
+  }
+  Tensor make(const Tensor& t, DType type, bool fill) {
+    const Tensor copy(next_, type, t.shape, t.device);
+    next_ += elements(t, type);
+    if (fill) convert_rows(copy, t);
+    return copy;
+  }
+
+ private:
+  float* next_;
+};
+
+/// Whether oneDNN's bf16 kernels compute this product. Theirs are dense matrices only, so the rest is copied.
+bool is_native(const MatmulArgs& args) {
+  return args.a.dtype == DType::bf16 && args.b.dtype == DType::bf16 && multiplies_bf16();
+}
+bool is_dense(const Tensor& t) { return t.dim(0) == 1 || t.stride(0) == t.dim(1); }
+
+/// What `t` is copied to before the product, and from behind it; its own type where it is not copied.
+struct Wanted {
+  DType type;
+  bool copied;
+};
+Wanted wanted(const MatmulArgs& args, const Tensor& t) {
+  if (is_native(args)) return {t.dtype, !is_dense(t)};
+  return {DType::f32, t.dtype != DType::f32};
 }
 
 template <class Real>
@@ -106,31 +154,26 @@ void add_bias_as(const Tensor& y, const Tensor& bias) {
   }
 }
 
-void matmul_f32(const MatmulArgs& args, float* workspace) {
-  Product p{};
-  p.m = args.c.dim(0);
-  p.n = args.c.dim(1);
-  p.k = args.a.dim(args.transpose_a ? 0 : 1);
-  p.transpose_a = args.transpose_a;
-  p.transpose_b = args.transpose_b;
-  p.accumulate = args.accumulate;
-  p.alpha = static_cast<float>(args.alpha);
-  p.a = as_f32(args.a, p.a_pitch, workspace, true);
-  p.b = as_f32(args.b, p.b_pitch, workspace, true);
-  p.c = as_f32(args.c, p.c_pitch, workspace, args.accumulate);
+/// In bf16 or in fp32, whichever the operands and the processor are made for.
+void matmul_floats(const MatmulArgs& args, float* workspace) {
+  Copies copies(workspace);
+  MatmulArgs product = args;
+  const auto place = [&](Tensor& t, bool fill) {
+    const Wanted to = wanted(args, t);
+    if (to.copied) t = copies.make(t, to.type, fill);
+  };
+  place(product.a, true);
+  place(product.b, true);
+  place(product.c, args.accumulate);
+  const bool native = is_native(args);
+  if (!native) product.bias = {};
   try {
-    run(p);
+    native ? run_primitive(product) : run_f32(product);
   } catch (const dnnl::error& e) {
     fail("matmul: oneDNN cannot multiply {} by {}: {}", args.a.shape.str(), args.b.shape.str(), e.what());
   }
-  if (args.bias.present()) {
-    Tensor c(p.c, DType::f32, args.c.shape, args.c.device);
-    c.strides[0] = p.c_pitch;
-    add_bias_as<float>(c, args.bias);
-  }
-  if (args.c.dtype == DType::bf16) {
-    convert_rows(args.c.data, DType::bf16, args.c.stride(0), p.c, DType::f32, p.c_pitch, p.m, p.n);
-  }
+  if (args.bias.present() && !native) add_bias_as<float>(product.c, args.bias);
+  if (product.c.data != args.c.data) convert_rows(args.c, product.c);
 }
 
 void matmul_f64(const MatmulArgs& args) {
@@ -176,9 +219,19 @@ void bias_backward_as(const Tensor& dbias, const Tensor& dy) {
 
 }  // namespace
 
+bool multiplies_bf16() {
+  constexpr int kNeeded = dnnl_cpu_isa_avx512_core_bf16;  // a set of bits, of which a newer processor has more
+  static const bool native = (dnnl_get_effective_cpu_isa() & kNeeded) == kNeeded;
+  return native;
+}
+
 int64_t matmul_workspace(const MatmulArgs& args) {
+  if (args.c.dtype == DType::f64) return 0;
   int64_t elements = 0;
-  for (const Tensor* t : {&args.a, &args.b, &args.c}) elements += t->dtype == DType::bf16 ? t->numel() : 0;
+  for (const Tensor* t : {&args.a, &args.b, &args.c}) {
+    const Wanted to = wanted(args, *t);
+    elements += to.copied ? Copies::elements(*t, to.type) : 0;
+  }
   return elements;
 }
 
@@ -190,7 +243,7 @@ void matmul(const MatmulArgs& args, Tensor workspace) {
     return;
   }
   if (args.c.dtype == DType::f64) return matmul_f64(args);
-  matmul_f32(args, workspace.present() ? workspace.as<float>() : nullptr);
+  matmul_floats(args, workspace.present() ? workspace.as<float>() : nullptr);
 }
 
 void add_bias(Tensor y, Tensor bias) {

@@ -17,7 +17,10 @@ using ops::MatmulArgs;
 using ops::ProjectedAdamArgs;
 using ops::QuantFormat;
 
-// matmul.cpp; workspace f32 [matmul_workspace(args)], absent when that is 0 (it holds fp32 copies of bf16 operands)
+// matmul.cpp; workspace f32 [matmul_workspace(args)], absent when that is 0 (it holds copies: of pitched operands where
+// bf16 is multiplied by bf16, else fp32 ones of bf16 operands). multiplies_bf16: whether the processor has AVX-512 bf16
+// or AMX, and oneDNN is let use it (ONEDNN_MAX_CPU_ISA)
+bool multiplies_bf16();
 int64_t matmul_workspace(const MatmulArgs& args);
 void matmul(const MatmulArgs& args, Tensor workspace);
 void add_bias(Tensor y, Tensor bias);

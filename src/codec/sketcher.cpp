@@ -138,15 +138,16 @@ void Sketcher::find_principal(Exec& exec, Tensor x) {
 /// One step of orthogonal iteration on XᵀX, which is never formed: Q ← orth(Q·Xᵀ·X).
 void Sketcher::subspace_iteration(Exec& exec, Tensor x) {
   const Tensor q = projector_.principal;
-  // A GPU multiplies bf16 by bf16: the few directions are rounded there, rather than the long x widened.
-  const bool half = exec.on_gpu() && x.dtype == DType::bf16;
-  const DType dtype = half ? DType::bf16 : basis_dtype_;
+  // Where bf16 is multiplied by bf16 the few directions are rounded, rather than the long x widened.
+  const DType dtype = ops::product_dtype(exec, x);
+  const bool rounds = dtype != basis_dtype_;
   const Buffer seen =
       exec.memory.take("refresh.projected", Category::workspace, {projector_.principal_rank, x.dim(0)}, dtype);
-  const Buffer rounded = half ? exec.memory.take("refresh.directions", Category::workspace, q.shape, dtype) : Buffer();
+  const Buffer rounded =
+      rounds ? exec.memory.take("refresh.directions", Category::workspace, q.shape, dtype) : Buffer();
   const auto look = [&] {
-    if (half) ops::copy(exec, rounded.tensor(), q);
-    ops::matmul(exec, {.c = seen.tensor(), .a = half ? rounded.tensor() : q, .b = x, .transpose_b = true});
+    if (rounds) ops::copy(exec, rounded.tensor(), q);
+    ops::matmul(exec, {.c = seen.tensor(), .a = rounds ? rounded.tensor() : q, .b = x, .transpose_b = true});
   };
   look();
   ops::matmul(exec, {.c = q, .a = seen.tensor(), .b = x});

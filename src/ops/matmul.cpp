@@ -40,6 +40,12 @@ void matmul(Exec& exec, const MatmulArgs& args) {
       [&](Gpu& gpu) { cuda::matmul(gpu, args, workspace.tensor()); });
 }
 
+bool multiplies_bf16(DeviceType device) { return device == DeviceType::cuda || cpu::multiplies_bf16(); }
+
+DType product_dtype(const Exec& exec, const Tensor& x) {
+  return x.dtype == DType::bf16 && !multiplies_bf16(exec.memory.target()) ? DType::f32 : x.dtype;
+}
+
 void add_bias(Exec& exec, Tensor y, Tensor bias) {
   Arguments check("add_bias");
   check.floats("y", y);

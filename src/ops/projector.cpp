@@ -10,10 +10,6 @@ namespace llmz::ops {
 namespace {
 
 DType compute_dtype(const Tensor& t) { return t.dtype == DType::f64 ? DType::f64 : DType::f32; }
-/// Of a sketch: a GPU multiplies bf16 by bf16; the CPU's kernels compute in f32.
-DType sketch_dtype(const Exec& exec, const Tensor& z) {
-  return exec.on_gpu() && z.dtype == DType::bf16 ? DType::bf16 : compute_dtype(z);
-}
 
 void check_projector(Arguments& args, const Projector& p) {
   args.require(p.rank() >= 1 && p.rank() <= p.width, "rank {} + {} does not fit a width of {}", p.principal_rank,
@@ -128,13 +124,13 @@ void ExpandedTiles::expand(Tensor tile, int64_t first) { expand_rows(exec_, tile
 void project(Exec& exec, Tensor z, Tensor x, const Projector& p) {
   Arguments args("project");
   check_sketch(args, x, z, p);
-  Sketching(exec, p, sketch_dtype(exec, z), 1).project(z, x);
+  Sketching(exec, p, product_dtype(exec, z), 1).project(z, x);
 }
 
 void expand(Exec& exec, const ExpandArgs& a, const Projector& p) {
   Arguments args("expand");
   check_sketch(args, a.out, a.z, p);
-  Sketching(exec, p, sketch_dtype(exec, a.z), a.z.dim(0)).expand(a.out, a.z, a.alpha, a.accumulate);
+  Sketching(exec, p, product_dtype(exec, a.z), a.z.dim(0)).expand(a.out, a.z, a.alpha, a.accumulate);
 }
 
 void expanded_sum_of_squares(Exec& exec, Tensor total, const LowRankGrad& grad) {

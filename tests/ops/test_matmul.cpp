@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 #include <tuple>
 
 #include "fixture.h"
@@ -101,8 +102,49 @@ TEST_CASE("matmul equals the sum of products where it is large enough for the ot
   }
 }
 
+TEST_CASE("matmul of bf16 matrices equals the sum of products at sizes where oneDNN takes blocks") {
+  constexpr DType f32 = DType::f32, bf16 = DType::bf16;
+  for (DType result : {f32, bf16}) {
+    for (const Shape& size : {Shape{130, 259, 513}, Shape{65, 1, 1030}, Shape{1, 515, 257}}) {
+      for (int mode = 0; mode < 8; ++mode) {
+        for (int64_t gap : {0, 3}) {
+          INFO(dtype_name(result) << " " << size.str() << " mode " << mode << " gap " << gap);
+          Operands x(size, {result, bf16, bf16}, mode, gap);
+          x.alpha = mode % 3 == 0 ? 1.0f : -0.375f;
+          if (mode % 2 == 0) x.add(mode % 4 == 0 ? f32 : bf16);
+          compare_with_reference(x);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("matmul of dense bf16 matrices takes no workspace where bf16 is multiplied as such, and copies where not") {
+  constexpr DType f32 = DType::f32, bf16 = DType::bf16;
+  const auto workspace = [](std::array<DType, 3> types, int64_t gap) {
+    Operands x({64, 96, 128}, types, 2, gap);
+    Memory recorder;
+    Exec dry(recorder);
+    {
+      const ProgramScope scope(recorder, "test");
+      ops::matmul(dry, {.c = x.c.tensor(), .a = x.a.tensor(), .b = x.b.tensor(), .transpose_b = true});
+    }
+    size_t bytes = 0;
+    for (const PlannedBuffer& span : recorder.finish().programs.at(0).spans) bytes += span.bytes;
+    return static_cast<int64_t>(bytes);
+  };
+  const int64_t a = 64 * 128, b = 96 * 128, c = 64 * 96;
+  const bool native = ops::multiplies_bf16(DeviceType::cpu);
+  CHECK(workspace({f32, f32, f32}, 0) == 0);
+  CHECK(workspace({f32, f32, f32}, 5) == 0);
+  CHECK(workspace({f32, bf16, bf16}, 0) == (native ? 0 : 4 * (a + b)));
+  CHECK(workspace({bf16, bf16, bf16}, 0) == (native ? 0 : 4 * (a + b + c)));
+  CHECK(workspace({bf16, bf16, bf16}, 5) == (native ? 2 : 4) * (a + b + c));  // pitched
+  CHECK(workspace({f32, bf16, f32}, 0) == 4 * a);
+}
+
 TEST_CASE("matmul scales the product, not what it is added to") {
-  for (DType type : {DType::f32, DType::f64}) {
+  for (DType type : {DType::f32, DType::bf16, DType::f64}) {
     for (int mode = 0; mode < 8; ++mode) {
       Operands x({33, 17, 65}, {type, type, type}, mode, 0);
       x.alpha = -0.375f;
@@ -153,23 +195,26 @@ TEST_CASE("matmul of nothing: an empty sum is zero, an empty result is left alon
 }
 
 TEST_CASE("matmul gives the same bits again, wherever its operands lie") {
-  for (int mode = 0; mode < 8; ++mode) {
-    std::vector<HostTensor> results;
-    for (int64_t shift : {0, 16, 4, 1}) {
-      Operands x({67, 1030, 259}, {DType::f32, DType::f32, DType::f32}, mode, 0);
-      const auto moved = [&](HostTensor& t, std::vector<float>& storage) {  // the same matrix at another address
-        storage.assign(static_cast<size_t>(t.size() + shift), 0.0f);
-        Tensor view(storage.data() + shift, DType::f32, t.shape());
-        for (int64_t i = 0; i < t.size(); ++i) view.as<float>()[i] = static_cast<float>(t.get(i));
-        return view;
-      };
-      std::vector<float> cs, as, bs;
-      const Tensor c = moved(x.c, cs), a = moved(x.a, as), b = moved(x.b, bs);
-      run_op([&](Exec& exec) { ops::matmul(exec, {c, a, b, x.transpose_a, x.transpose_b, x.accumulate}); });
-      for (int64_t i = 0; i < x.c.size(); ++i) x.c.set(i, static_cast<double>(c.as<float>()[i]));
-      results.push_back(x.c);
+  for (DType type : {DType::f32, DType::bf16}) {
+    const size_t element = dtype_bytes(type);
+    for (int mode = 0; mode < 8; ++mode) {
+      std::vector<HostTensor> results;
+      for (size_t shift : {0, 16, 4, 1}) {
+        Operands x({67, 1030, 259}, {type, type, type}, mode, 0);
+        const auto moved = [&](HostTensor& t, std::vector<std::byte>& storage) {  // the same matrix at another address
+          const size_t bytes = static_cast<size_t>(t.size()) * element;
+          storage.resize(bytes + shift * element);
+          std::memcpy(storage.data() + shift * element, t.tensor().data, bytes);
+          return Tensor(storage.data() + shift * element, type, t.shape());
+        };
+        std::vector<std::byte> cs, as, bs;
+        const Tensor c = moved(x.c, cs), a = moved(x.a, as), b = moved(x.b, bs);
+        run_op([&](Exec& exec) { ops::matmul(exec, {c, a, b, x.transpose_a, x.transpose_b, x.accumulate}); });
+        std::memcpy(x.c.tensor().data, c.data, static_cast<size_t>(x.c.size()) * element);
+        results.push_back(x.c);
+      }
+      for (const HostTensor& other : results) CHECK(other.same_bits(results.front()));
     }
-    for (const HostTensor& other : results) CHECK(other.same_bits(results.front()));
   }
 }
 

@@ -20,6 +20,14 @@ struct MatmulArgs {
 };
 void matmul(Exec& exec, const MatmulArgs& args);
 
+/// Whether products of bf16 by bf16 are computed as such on `device`: on GPUs, and on CPUs with AVX-512 bf16 or AMX.
+/// Another CPU widens bf16 operands to fp32 copies first, which costs memory and gains no speed.
+bool multiplies_bf16(DeviceType device);
+
+/// The type in which a long `x` is best multiplied by something short, that may be rounded to it: x's own, but f32 for
+/// bf16 where products are not computed in bf16.
+DType product_dtype(const Exec& exec, const Tensor& x);
+
 /// y[T,m] += bias[m] on every row.
 void add_bias(Exec& exec, Tensor y, Tensor bias);
 
