@@ -31,14 +31,15 @@ void gaussian_matrix(Tensor r, const Projector& p) {
     return fill_normal(r, RandomStream(p.seed, Purpose::projector, p.layer), 0, stddev);
   }
   const RandomStream stream(p.seed, Purpose::projector, p.layer);
-  float* const out = r.as<float>();
+  auto* const out = static_cast<std::byte*>(r.data);
+  const auto bytes = static_cast<int64_t>(dtype_bytes(r.dtype));
 #pragma omp parallel for schedule(static) if (count > kParallelElements)
   for (int64_t first = 0; first < count; first += kChunk) {
     uint32_t buffer[kRandomWords];
     float normals[kChunk];
     const int64_t n = std::min(kChunk, count - first);
     simd<normals_loop>(normals, random_bits(buffer, stream, static_cast<uint64_t>(first), kChunk), stddev, (n + 1) / 2);
-    std::copy_n(normals, n, out + first);
+    convert(out + first * bytes, r.dtype, normals, DType::f32, n);
   }
 }
 

@@ -20,7 +20,9 @@ Sketching::Sketching(Exec& exec, const Projector& p, DType dtype, int64_t rows) 
         [&](Gpu& gpu) { cuda::gaussian_matrix(gpu, matrix_.tensor(), p); });
   } else if (p.random == Projector::Random::sign) {
     index_ = exec.memory.take("projector.index", Category::workspace, {2, p.width}, DType::i32);
-    signs_ = exec.memory.take("projector.signs", Category::workspace, {2, p.width}, dtype);
+    // The CPU adds up in f32 whatever is stored.
+    const DType sign_dtype = exec.on_gpu() || dtype == DType::f64 ? dtype : DType::f32;
+    signs_ = exec.memory.take("projector.signs", Category::workspace, {2, p.width}, sign_dtype);
     args.floats("signs", signs_.tensor());
     dispatch(
         exec, args, [&] { cpu::sign_tables(index_.tensor(), signs_.tensor(), p); },
