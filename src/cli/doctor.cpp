@@ -17,6 +17,7 @@
 #include "llmz/core/version.h"
 #include "llmz/dist/world.h"
 #include "llmz/ops/elementwise.h"
+#include "llmz/ops/matmul.h"
 #include "llmz/ops/threads.h"
 #include "llmz/engine/matmul_peak.h"
 #include "llmz/run/trainer.h"
@@ -114,14 +115,37 @@ Finding disk() {
 /// Operations a token of LLaMA-60M at 256 tokens: 6·58 M parameters and its attention.
 constexpr double kLlama60mFlops = 6 * 58.07e6 + 6.3e6;
 
+std::string tokens_note(double speed) {
+  return fmt::format("at most about {:.0f} tokens/s in training LLaMA-60M", speed / kLlama60mFlops);
+}
+
 Finding matmul_speed() {
   try {
     const double speed = train::measure_matmul_peak();
     return {State::ok, "matrix products", fmt::format("{:.0f} GFLOP/s in fp32 on 2048 x 2048 x 2048", speed * 1e-9),
-            fmt::format("at most about {:.0f} tokens/s in training LLaMA-60M; `llmz bench` has more",
-                        speed / kLlama60mFlops)};
+            tokens_note(speed) + "; `llmz bench` has more"};
   } catch (const std::exception& error) {
     return {State::broken, "matrix products", error.what(), "oneDNN does not work here: install libdnnl again"};
+  }
+}
+
+/// Which type precision.compute = auto takes on this processor, and why.
+Finding bf16_speed(const CpuInfo& cpu) {
+  const bool native = ops::multiplies_bf16(DeviceType::cpu);
+  try {
+    const double speed = train::measure_matmul_peak({}, DType::bf16);
+    const std::string what = fmt::format("{:.0f} GFLOP/s in bf16", speed * 1e-9);
+    if (native) {
+      return {State::ok, "bf16 products", what,
+              "precision.compute = auto takes bf16 on this CPU, with fp32 master weights; " + tokens_note(speed)};
+    }
+    const bool barred = cpu.features.find("avx512_bf16") != std::string::npos;
+    return {State::ok, "bf16 products", what + ", each operand widened to fp32 first",
+            fmt::format("precision.compute = auto takes fp32: {}",
+                        barred ? "oneDNN is not let use the processor's bf16 instructions (ONEDNN_MAX_CPU_ISA)"
+                               : "the processor has neither AVX-512 bf16 nor AMX")};
+  } catch (const std::exception& error) {
+    return {State::broken, "bf16 products", error.what(), "set precision.compute to \"fp32\""};
   }
 }
 
@@ -201,7 +225,7 @@ Finding gpu_speed() {
   try {
     const double speed = train::measure_matmul_peak({DeviceType::cuda, 0}, DType::bf16);
     return {State::ok, "GPU products", fmt::format("{:.0f} TFLOP/s in bf16 on 8192 x 8192 x 8192", speed * 1e-12),
-            fmt::format("at most about {:.0f} tokens/s in training LLaMA-60M", speed / kLlama60mFlops)};
+            tokens_note(speed)};
   } catch (const std::exception& error) {
     return {State::broken, "GPU products", error.what(), "training on this GPU will fail likewise"};
   }
@@ -246,7 +270,8 @@ const char* state_name(State state) {
 
 std::vector<Finding> examine_machine(int share) {
   const CpuInfo cpu = cpu_info();
-  return {processor(cpu), instructions(cpu), threads(cpu, share), matmul_speed(), memory(), memory_speed(), disk()};
+  return {processor(cpu),  instructions(cpu), threads(cpu, share), matmul_speed(),
+          bf16_speed(cpu), memory(),          memory_speed(),      disk()};
 }
 
 std::vector<Finding> examine_software() {

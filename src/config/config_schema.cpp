@@ -243,8 +243,7 @@ Keys precision_keys() {
       {"precision.compute",
        precision_key<&PrecisionConfig::compute>,
        "weights and activations in products; sums are fp32. tf32: fp32 numbers, rounded in a GPU's products. auto = "
-       "bf16 "
-       "on a GPU, fp32 on the CPU",
+       "bf16 on a GPU and on a CPU that multiplies it (AVX-512 bf16, AMX), else fp32",
        {},
        {"auto", "fp32", "tf32", "bf16"}},
       {"precision.weights",

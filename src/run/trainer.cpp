@@ -8,6 +8,7 @@
 
 #include "llmz/core/system.h"
 #include "llmz/data/loader.h"
+#include "llmz/ops/matmul.h"
 #include "llmz/ops/threads.h"
 #include "llmz/run/checkpoint.h"
 #include "llmz/config/config_io.h"
@@ -123,9 +124,10 @@ class Trainer {
     fmt::print(stderr, "{}\n", plan_table(engine_.memory_plan()));
     fmt::print(stderr,
                "model: {} with {:.2f} M parameters; data: {} tokens in {} windows, {:.2f} passes over them planned; "
-               "{}, matmul peak {:.0f} GFLOP/s\n",
+               "{}, matmul peak {:.0f} GFLOP/s in {}\n",
                config_.model.architecture, static_cast<double>(model.parameter_count()) * 1e-6, data_.train.tokens(),
-               loader_.windows(), loader_.epochs(config_.train.steps), where_it_runs(), matmul_peak_ * 1e-9);
+               loader_.windows(), loader_.epochs(config_.train.steps), where_it_runs(), matmul_peak_ * 1e-9,
+               arithmetic());
     if (!data_.validation) fmt::print(stderr, "no validation data: no validation loss, no best checkpoint\n");
     if (resumed_) fmt::print(stderr, "resumed after step {}\n", state_.step);
     for (const std::string& change : changes_) fmt::print(stderr, "changed since then: {}\n", change);
@@ -138,6 +140,11 @@ class Trainer {
     if (device.type == DeviceType::cpu) return fmt::format("{}{} threads", ranks, ops::threads());
     return fmt::format("{}{} ({})", ranks, device_name(device),
                        cuda_info().devices.at(static_cast<size_t>(device.index)).name);
+  }
+
+  std::string_view arithmetic() const {
+    const EngineOptions& o = engine_.options();
+    return o.tf32 ? "tf32" : dtype_name(o.build.precision.activation);
   }
 
   StepMetrics step(data::Prefetcher& batches) {
@@ -251,8 +258,7 @@ void check_memory(const EngineOptions& options, int ranks) {
 }  // namespace
 
 nn::Precision precision_of(const PrecisionConfig& config, Device device) {
-  const bool on_gpu = device.type == DeviceType::cuda;
-  const bool half = config.compute == "bf16" || (config.compute == "auto" && on_gpu);
+  const bool half = config.compute == "bf16" || (config.compute == "auto" && ops::multiplies_bf16(device.type));
   const DType type = half ? DType::bf16 : DType::f32;
   return {.weight = type, .activation = type, .gradient = config.gradients == "bf16" ? DType::bf16 : DType::f32};
 }
