@@ -6,8 +6,8 @@ fp32 master weights (autocast), scaled_dot_product_attention, fused AdamW, eager
 checkpointing. llmz runs through `llmz bench step --json` under each of --presets. Every round runs every contestant once,
 in a process of its own; what is told is the median over the rounds, and the median of the rounds' ratios to the first preset.
 
-    scripts/bench_gpu_peers.py --model llama-350m --micro-batch 32 --sequence 256 --json peers.json
-    scripts/bench_gpu_peers.py --device cpu --small        a trial without a GPU: says nothing about speed
+    scripts/bench_pytorch.py --model llama-350m --micro-batch 32 --sequence 256 --json peers.json
+    scripts/bench_pytorch.py --device cpu --small        a trial without a GPU: says nothing about speed
 
 Needs PyTorch 2 for the compiled runs; with an older one they are left out.
 """
