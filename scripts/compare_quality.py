@@ -47,6 +47,7 @@ def configuration(args, data, method, rate, factor, seed, run):
         "preset": method,
         "model": MODEL,
         "data": {"path": str(data)},
+        "precision": "fp32",
         "activations": {role: {"refresh": args.refresh} for role in ROLES},
         "optimizer": {"lr": rate, "beta2": 0.95, "weight_decay": 0, "lr_scale": {"blocks": factor}},
         "schedule": {"warmup": 0.1, "final_fraction": 0.1},

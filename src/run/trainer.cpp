@@ -6,17 +6,17 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "llmz/config/config_io.h"
 #include "llmz/core/system.h"
 #include "llmz/data/loader.h"
+#include "llmz/engine/matmul_peak.h"
+#include "llmz/engine/plan_report.h"
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/threads.h"
 #include "llmz/run/checkpoint.h"
-#include "llmz/config/config_io.h"
 #include "llmz/run/diagnostics.h"
 #include "llmz/run/evaluate.h"
-#include "llmz/engine/matmul_peak.h"
 #include "llmz/run/metrics.h"
-#include "llmz/engine/plan_report.h"
 #include "llmz/run/resume.h"
 #include "llmz/run/run_folder.h"
 #include "llmz/run/signals.h"
@@ -312,6 +312,17 @@ TrainResult run_training(const TrainRequest& request) { return run_training(requ
 
 namespace {
 
+/// precision.compute = auto is answered by each rank's own processor.
+void check_same_type(dist::World& world, DType type) {
+  const std::vector<std::string> all = world.all_gather(std::string(dtype_name(type)));
+  for (size_t rank = 1; rank < all.size(); ++rank) {
+    if (all[rank] == all[0]) continue;
+    throw dist::SharedError(fmt::format(
+        "rank {} ({}) would compute in {}, rank 0 ({}) in {}: set precision.compute to \"fp32\" or \"bf16\"", rank,
+        world.hosts()[rank], all[rank], world.hosts()[0], all[0]));
+  }
+}
+
 TrainResult train_together(const TrainRequest& request, dist::World& world) {
   const RunConfig& config = request.config;
   const StopSignals stop;  // from here on: one that comes while checksums are made is not lost
@@ -329,6 +340,7 @@ TrainResult train_together(const TrainRequest& request, dist::World& world) {
   world.check_same("the validation data",
                    validation ? fmt::format("{} {}", validation->tokens(), validation->tokenizer_hash()) : "none");
   options = engine_options(config, dist::assign_device(world, config.train.device), {world.rank(), world.size()});
+  check_same_type(world, options.build.precision.activation);
   use_threads(config.train.threads, dist::fair_threads(world));
   std::optional<RunFolder> folder;
   world.together([&] {

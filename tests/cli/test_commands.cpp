@@ -124,7 +124,8 @@ TEST_CASE("doctor names what it found and finds nothing broken", "[cli]") {
     CHECK(finding["what"] != "");
     names.insert(finding["name"].get<std::string>());
   }
-  for (const char* name : {"processor", "instructions", "threads", "memory", "disk", "oneDNN", "CUDA", "attention", "NCCL", "MPI"}) {
+  for (const char* name : {"processor", "instructions", "threads", "memory", "matrix products", "bf16 products", "disk",
+                           "oneDNN", "CUDA", "attention", "NCCL", "MPI"}) {
     CHECK(names.contains(name));
   }
   CHECK_THAT(run_llmz(scratch.path(), {"doctor"}).out, contains("oneDNN"));
@@ -271,7 +272,7 @@ TEST_CASE("a model of 65 billion parameters is compared at once, without its mem
   const TinyRun run;
   put(run / "65b.json",
       R"({"model": {"hidden": 8192, "intermediate": 22016, "heads": 64, "layers": 80, "context": 2048},
-                            "train": {"micro_batch": 1, "global_batch": 1, "sequence": 2048}})");
+                            "precision": "fp32", "train": {"micro_batch": 1, "global_batch": 1, "sequence": 2048}})");
   const json rows = json_of(run.llmz({"plan", "65b.json", "--compare", "--json"}));
   CHECK(rows[0]["weights"].get<double>() > 4 * 64e9);
 }

@@ -14,6 +14,7 @@ constexpr const char* kConfig = R"({
   "model": {"architecture": "llama", "vocab_size": 257, "hidden": 32, "intermediate": 64, "layers": 2, "heads": 4,
             "context": 64},
   "data": {"path": "data"},
+  "precision": "fp32",
   "train": {"steps": 20, "sequence": 32, "micro_batch": 4, "global_batch": 8, "eval_every": 10, "eval_batches": 4},
   "output": {"path": "run", "save_every": 10}
 })";

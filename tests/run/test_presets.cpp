@@ -3,11 +3,12 @@
 #include <cstring>
 
 #include "catch.h"
-#include "llmz/core/random.h"
-#include "llmz/run/checkpoint.h"
 #include "llmz/config/config_io.h"
-#include "llmz/engine/engine.h"
 #include "llmz/config/presets.h"
+#include "llmz/core/random.h"
+#include "llmz/engine/engine.h"
+#include "llmz/ops/matmul.h"
+#include "llmz/run/checkpoint.h"
 #include "llmz/run/trainer.h"
 #include "run/temp_folder.h"
 
@@ -32,6 +33,7 @@ RunConfig tiny(const std::string& preset, const std::string& architecture) {
   config.train.micro_batch = 4;
   config.train.sequence = 16;
   config.train.device = "cpu";
+  config.precision.compute = "fp32";
   config.optimizer.weight_decay = 0.01f;
   config = with_preset(config, preset);
   for (auto member : {&nn::ActivationsConfig::qkv_input, &nn::ActivationsConfig::gate_up_input,
@@ -80,14 +82,29 @@ void for_every_preset(F&& f) {
 }  // namespace
 
 TEST_CASE("planned bytes are allocated bytes, and a step takes no others, for every preset") {
-  for_every_preset([](const RunConfig& config) {
-    const EngineOptions options = engine_options(config);
-    const MemoryPlan plan = Engine::plan(options);
-    Engine engine(options);
-    engine.initialise(3);
-    CHECK(engine.memory_plan().arena_bytes == plan.arena_bytes);
-    for (int64_t i = 1; i <= 5; ++i) CHECK_NOTHROW(step(engine, i));  // a deviation from the plan throws
+  for_every_preset([](RunConfig config) {
+    for (const char* compute : {"fp32", "bf16"}) {
+      CAPTURE(compute);
+      config.precision.compute = compute;
+      const EngineOptions options = engine_options(config);
+      const MemoryPlan plan = Engine::plan(options);
+      Engine engine(options);
+      engine.initialise(3);
+      CHECK(engine.memory_plan().arena_bytes == plan.arena_bytes);
+      for (int64_t i = 1; i <= 5; ++i) CHECK_NOTHROW(step(engine, i));  // a deviation from the plan throws
+    }
   });
+}
+
+TEST_CASE("precision.compute = auto takes bf16 where products of it are computed as such") {
+  RunConfig config = tiny("full", "llama");
+  config.precision.compute = "auto";
+  const DType want = ops::multiplies_bf16(DeviceType::cpu) ? DType::bf16 : DType::f32;
+  CHECK(engine_options(config).build.precision.activation == want);
+  CHECK(engine_options(config).build.precision.weight == want);
+  CHECK(engine_options(config).build.precision.accumulator() == DType::f32);
+  CHECK(precision_of(config.precision, {DeviceType::cuda, 0}).activation == DType::bf16);
+  CHECK(engine_options(config).state.weights == "master");
 }
 
 TEST_CASE("no rank of several takes more memory than rank 0, and all send the same") {
@@ -182,8 +199,10 @@ TEST_CASE("a run goes on in another precision from its master copies, and makes 
 }
 
 TEST_CASE("every preset resumes with the same losses bit for bit, between refreshes and at one") {
-  for_every_preset([](const RunConfig& config) {
-    for (const int64_t saved : {4, 6}) {
+  for_every_preset([](RunConfig config) {
+    for (const auto& [saved, compute] : {std::pair<int64_t, const char*>{4, "fp32"}, {6, "fp32"}, {6, "bf16"}}) {
+      CAPTURE(saved, compute);
+      config.precision.compute = compute;
       const test::TempFolder folder;
       Engine whole(engine_options(config));
       whole.initialise(3);
