@@ -1,13 +1,18 @@
 #!/usr/bin/env python3
 """llmz beside PyTorch on one machine, in turns: tokens/s, peak memory, ratios.
 
-PyTorch trains the LLaMA shape of configs/models/MODEL.json with the batch and sequence that llmz gets: bf16 products with
-fp32 master weights (autocast), scaled_dot_product_attention, fused AdamW, eager and compiled, with and without activation
-checkpointing. llmz runs through `llmz bench step --json` under each of --presets. Every round runs every contestant once,
-in a process of its own; what is told is the median over the rounds, and the median of the rounds' ratios to the first preset.
+PyTorch trains the shape of configs/models/MODEL.json (LLaMA or GPT-2) with the batch and sequence that llmz gets:
+scaled_dot_product_attention, fused AdamW, clipping. llmz runs through `llmz bench step --json`. Every round runs every
+contestant once, in a process of its own; what is told is the median over the rounds, and the median of the rounds' ratios.
 
+On a GPU all multiply bf16 with fp32 master weights (PyTorch: autocast), eager and compiled, with and without activation
+checkpointing, against llmz under each of --presets. On the CPU llmz runs in each of --precisions, PyTorch eager and
+compiled in fp32, and compiled with bf16 autocast.
+
+    scripts/bench_pytorch.py --device cpu --model llama-60m --micro-batch 8 --sequence 256 --threads 2
+    scripts/bench_pytorch.py --device cpu --model gpt2-124m --micro-batch 4 --sequence 64 --threads 2
     scripts/bench_pytorch.py --model llama-350m --micro-batch 32 --sequence 256 --json peers.json
-    scripts/bench_pytorch.py --device cpu --small        a trial without a GPU: says nothing about speed
+    scripts/bench_pytorch.py --device cpu --small        a trial: says nothing about speed
 
 Needs PyTorch 2 for the compiled runs; with an older one they are left out.
 """
@@ -15,18 +20,31 @@ Needs PyTorch 2 for the compiled runs; with an older one they are left out.
 import argparse
 import json
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
 import time
 
+import torch_models
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PYTORCH = {  # name: (compiled, checkpointed)
-    "torch eager": (False, False),
-    "torch compiled": (True, False),
-    "torch eager, checkpointed": (False, True),
-    "torch compiled, checkpointed": (True, True),
+PYTORCH = {  # name: (compiled, checkpointed, bf16 autocast)
+    "cuda": {
+        "torch eager": (False, False, True),
+        "torch compiled": (True, False, True),
+        "torch eager, checkpointed": (False, True, True),
+        "torch compiled, checkpointed": (True, True, True),
+    },
+    "cpu": {
+        "torch eager fp32": (False, False, False),
+        "torch compiled fp32": (True, False, False),
+        "torch compiled bf16": (True, False, True),
+    },
 }
+# What each device's contestants from llmz are, where not asked for otherwise.
+PRESETS = {"cuda": "full,checkpoint,prac,compact_n4,lean", "cpu": "full"}
+PRECISIONS = {"cuda": "bf16", "cpu": "fp32,bf16"}
 # Larger learning rates or clipping would change no time. AdamW's are llmz's defaults.
 LEARNING_RATE, BETAS, WEIGHT_DECAY, CLIP_NORM = 1e-3, (0.9, 0.95), 0.1, 1.0
 
@@ -39,7 +57,7 @@ def load_torch():
     try:
         import torch
     except ImportError:
-        stop("there is no PyTorch here (python3 -c 'import torch' fails)")
+        stop(f"PyTorch is not installed for {sys.executable}: `pip install torch`, or run this script with a Python that has it")
     return torch
 
 
@@ -55,108 +73,49 @@ def load_shape(args):
             shape = json.loads(path.read_text())
         except OSError as error:
             stop(f"--model {args.model}: {error.strerror}: {path}")
-    if shape.get("architecture", "llama") != "llama":
-        stop(f"--model {args.model} is no LLaMA; only that shape is written here")
+    if shape.get("architecture", "llama") not in torch_models.MAKERS:
+        stop(f"--model {args.model}: only {', '.join(torch_models.MAKERS)} are written in PyTorch here")
     if shape.get("kv_heads", 0) not in (0, shape["heads"]):
         stop(f"--model {args.model} shares key and value heads; the PyTorch model here has none that do")
+    shape.setdefault("architecture", "llama")
     shape.setdefault("norm_eps", 1e-6)
     shape.setdefault("rope_base", 10000.0)
     shape["context"] = max(shape.get("context", 1024), args.sequence)
     return shape
 
 
-def make_llama(torch, shape, checkpointed):
-    """A LLaMA in plain PyTorch; forward(tokens, targets) gives the mean loss."""
-    nn, functional = torch.nn, torch.nn.functional
-    hidden, heads, context = shape["hidden"], shape["heads"], shape["context"]
-    width = hidden // heads
+def device_kind(args):
+    return "cuda" if args.device.startswith("cuda") else "cpu"
 
-    class RmsNorm(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.gain = nn.Parameter(torch.ones(hidden))
 
-        def forward(self, x):
-            x32 = x.float()
-            scale = torch.rsqrt(x32.square().mean(-1, keepdim=True) + shape["norm_eps"])
-            return (x32 * scale).type_as(x) * self.gain.type_as(x)
-
-    def rotate(x, cos, sin):  # x [B, heads, S, width]
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.attention_norm, self.mlp_norm = RmsNorm(), RmsNorm()
-            self.query_key_value = nn.Linear(hidden, 3 * hidden, bias=False)
-            self.output = nn.Linear(hidden, hidden, bias=False)
-            self.gate_up = nn.Linear(hidden, 2 * shape["intermediate"], bias=False)
-            self.down = nn.Linear(shape["intermediate"], hidden, bias=False)
-
-        def forward(self, x, cos, sin):
-            batch, sequence, _ = x.shape
-            qkv = self.query_key_value(self.attention_norm(x)).view(batch, sequence, 3, heads, width)
-            query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))
-            query, key = rotate(query, cos, sin), rotate(key, cos, sin)
-            mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-            x = x + self.output(mixed.transpose(1, 2).reshape(batch, sequence, hidden))
-            gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, dim=-1)
-            return x + self.down(functional.silu(gate) * up)
-
-    class Llama(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embedding = nn.Embedding(shape["vocab_size"], hidden)
-            self.blocks = nn.ModuleList(Block() for _ in range(shape["layers"]))
-            self.norm = RmsNorm()
-            self.head = nn.Linear(hidden, shape["vocab_size"], bias=False)
-            frequency = shape["rope_base"] ** (-torch.arange(0, width, 2).float() / width)
-            angle = torch.outer(torch.arange(context).float(), frequency)
-            self.register_buffer("cos", angle.cos(), persistent=False)
-            self.register_buffer("sin", angle.sin(), persistent=False)
-            for parameter in self.parameters():
-                if parameter.dim() == 2:
-                    nn.init.normal_(parameter, std=0.02)
-
-        def forward(self, tokens, targets):
-            x = self.embedding(tokens)
-            if torch.is_autocast_enabled():  # llmz's residual stream is bf16 as well
-                x = x.to(torch.bfloat16)
-            cos = self.cos[: tokens.shape[1]].to(x.dtype)
-            sin = self.sin[: tokens.shape[1]].to(x.dtype)
-            for block in self.blocks:
-                if checkpointed:
-                    x = torch.utils.checkpoint.checkpoint(block, x, cos, sin, use_reentrant=False)
-                else:
-                    x = block(x, cos, sin)
-            logits = self.head(self.norm(x))
-            return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-
-    import torch.utils.checkpoint
-
-    return Llama()
+def make_optimizer(torch, model):
+    """AdamW in one pass, which PyTorch has on CPUs since 2.4."""
+    settings = {"lr": LEARNING_RATE, "betas": BETAS, "weight_decay": WEIGHT_DECAY}
+    try:
+        return torch.optim.AdamW(model.parameters(), fused=True, **settings)
+    except (RuntimeError, TypeError):
+        return torch.optim.AdamW(model.parameters(), **settings)
 
 
 def run_torch(args, name):
     """One contestant in this process; prints its result as JSON."""
     torch = load_torch()
-    compiled, checkpointed = PYTORCH[name]
-    cuda = args.device.startswith("cuda")
+    compiled, checkpointed, autocast = PYTORCH[device_kind(args)][name]
+    cuda = device_kind(args) == "cuda"
+    if args.threads:
+        torch.set_num_threads(args.threads)
     torch.manual_seed(1)
     torch.backends.cuda.matmul.allow_tf32 = True
     shape = load_shape(args)
-    model = make_llama(torch, shape, checkpointed).to(args.device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=LEARNING_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY, **({"fused": True} if cuda else {})
-    )
+    model = torch_models.make(torch, shape, checkpointed, autocast).to(args.device)
+    optimizer = make_optimizer(torch, model)
     run = torch.compile(model) if compiled else model
     tokens = torch.randint(shape["vocab_size"], (args.micro_batch, args.sequence + 1), device=args.device)
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
     synchronize = torch.cuda.synchronize if cuda else lambda: None
 
     def step():
-        with torch.autocast(args.device.split(":")[0], dtype=torch.bfloat16, enabled=cuda):
+        with torch.autocast(device_kind(args), dtype=torch.bfloat16, enabled=autocast):
             loss = run(inputs, targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
@@ -175,9 +134,9 @@ def run_torch(args, name):
         seconds.append(time.perf_counter() - start)
     result = {
         "tokens_per_second": args.micro_batch * args.sequence / statistics.median(seconds),
-        "loss": float(loss),
+        "loss": loss.item(),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "peak_bytes": torch.cuda.max_memory_allocated() if cuda else None,
+        "peak_bytes": torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "reserved_bytes": torch.cuda.max_memory_reserved() if cuda else None,
     }
     print(json.dumps(result))
@@ -203,7 +162,7 @@ def call(command, timeout):
 
 def torch_once(args, name):
     command = [sys.executable, __file__, "--contestant", name, "--model", args.model, "--device", args.device]
-    for key in ("micro_batch", "sequence", "repeat", "warm_up"):
+    for key in ("micro_batch", "sequence", "repeat", "warm_up", "threads"):
         command += ["--" + key.replace("_", "-"), str(getattr(args, key))]
     output, why = call(command + (["--small"] if args.small else []), args.timeout)
     return (json.loads(last_line_of_json(output)), "") if output else (None, why)
@@ -213,9 +172,8 @@ def last_line_of_json(output):
     return [line for line in output.splitlines() if line.startswith("{")][-1]
 
 
-def llmz_once(args, preset):
-    precision = "bf16" if args.device.startswith("cuda") else "fp32"
-    sets = [f"train.device={args.device}", f"precision={precision}", f"preset={preset}"]
+def llmz_once(args, preset, precision):
+    sets = [f"train.device={args.device}", f"precision={precision}", f"preset={preset}", f"train.threads={args.threads}"]
     shape = load_shape(args)
     sets.append("model=" + json.dumps(shape))
     command = [args.llmz, "bench", "step", "--json", "--repeat", str(args.repeat)]
@@ -229,15 +187,18 @@ def llmz_once(args, preset):
     return {
         "tokens_per_second": step["tokens_per_second"],
         "parameters": step["parameters"],
-        "peak_bytes": step["allocated_bytes"],
+        "peak_bytes": step["allocated_bytes" if device_kind(args) == "cuda" else "peak_resident_bytes"],
+        "share_of_product": step["matmul_parameters_only"]["fraction_of_peak"],
     }, ""
 
 
 def contestants(args, torch):
-    first = [("llmz " + preset, lambda p=preset: llmz_once(args, p)) for preset in args.presets.split(",")]
-    names = [n for n in PYTORCH if hasattr(torch, "compile") or not PYTORCH[n][0]]
+    runs = [(preset, precision) for preset in args.presets.split(",") for precision in args.precisions.split(",")]
+    first = [(f"llmz {a} {b}", lambda a=a, b=b: llmz_once(args, a, b)) for a, b in runs]
+    known = PYTORCH[device_kind(args)]
+    names = [n for n in known if hasattr(torch, "compile") or not known[n][0]]
     if args.small:
-        names = [n for n in names if not PYTORCH[n][0]]  # compiling takes longer than all the rest
+        names = [n for n in names if not known[n][0]]  # compiling takes longer than all the rest
     return first + [(name, lambda n=name: torch_once(args, n)) for name in names]
 
 
@@ -253,22 +214,27 @@ def measure(args, rivals):
     return rounds
 
 
+def ratios(rounds, name, other):
+    """tokens/s over another's, within each round: what slows both cancels."""
+    pairs = [(r[name], r[other]) for r in rounds if r[name] and r[other]]
+    return [a["tokens_per_second"] / b["tokens_per_second"] for a, b in pairs]
+
+
 def summarise(rounds, names):
-    """One row a contestant; the ratio compares within a round, so what slows both cancels."""
+    """One row a contestant."""
     rows = []
     for name in names:
         there = [r[name] for r in rounds if r[name]]
         if not there:
             rows.append({"name": name, "failed": True})
             continue
-        pairs = [(r[name], r[names[0]]) for r in rounds if r[name] and r[names[0]]]
-        ratios = [a["tokens_per_second"] / b["tokens_per_second"] for a, b in pairs]
         peaks = [r["peak_bytes"] for r in there if r["peak_bytes"]]
+        shares = [r["share_of_product"] for r in there if "share_of_product" in r]
         rows.append({
             "name": name,
             "tokens_per_second": statistics.median(r["tokens_per_second"] for r in there),
-            "ratio_to_first": statistics.median(ratios) if ratios else None,
-            "ratios": ratios,
+            "share_of_product": statistics.median(shares) if shares else None,
+            "ratios": {other: ratios(rounds, name, other) for other in names if other != name},
             "peak_bytes": max(peaks) if peaks else None,
             "parameters": there[0]["parameters"],
         })
@@ -276,15 +242,26 @@ def summarise(rounds, names):
 
 
 def print_table(rows):
-    print(f"{'':<30}{'tokens/s':>12}{'ratio':>9}{'lowest, highest':>18}{'peak GB':>10}")
+    print(f"{'':<30}{'tokens/s':>12}{'of product':>12}{'peak GB':>10}")
     for row in rows:
         if row.get("failed"):
             print(f"{row['name']:<30}{'failed':>12}")
             continue
-        ratio = f"{row['ratio_to_first']:.3f}" if row["ratios"] else "-"
-        spread = f"{min(row['ratios']):.3f}, {max(row['ratios']):.3f}" if row["ratios"] else "-"
+        share = f"{100 * row['share_of_product']:.0f} %" if row["share_of_product"] else "-"
         peak = f"{row['peak_bytes'] * 1e-9:.3f}" if row["peak_bytes"] else "-"
-        print(f"{row['name']:<30}{row['tokens_per_second']:>12.0f}{ratio:>9}{spread:>18}{peak:>10}")
+        print(f"{row['name']:<30}{row['tokens_per_second']:>12.0f}{share:>12}{peak:>10}")
+
+
+def print_ratios(rows):
+    """Each of llmz's runs over its first one and over each of PyTorch's."""
+    print(f"\n{'tokens/s over':<62}{'ratio':>8}{'lowest, highest':>18}")
+    for row in rows:
+        if row.get("failed") or not row["name"].startswith("llmz"):
+            continue
+        for other, values in row["ratios"].items():
+            if values and (other == rows[0]["name"] or not other.startswith("llmz")):
+                spread = f"{min(values):.2f}, {max(values):.2f}"
+                print(f"{row['name']:<30}{other:<32}{statistics.median(values):>8.2f}{spread:>18}")
 
 
 def parse_arguments():
@@ -292,7 +269,9 @@ def parse_arguments():
     parser.add_argument("--model", default="llama-350m", help="name in configs/models, or a JSON file")
     parser.add_argument("--micro-batch", type=int, default=16, help="windows in a step")
     parser.add_argument("--sequence", type=int, default=256, help="tokens in a window")
-    parser.add_argument("--presets", default="full,checkpoint,prac,compact_n4,lean", help="llmz's; the first is the yardstick")
+    parser.add_argument("--presets", help=f"llmz's; the first is the yardstick ({PRESETS['cuda']}; on the CPU {PRESETS['cpu']})")
+    parser.add_argument("--precisions", help=f"llmz's ({PRECISIONS['cuda']}; on the CPU {PRECISIONS['cpu']})")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of both; 0: as many as each takes by itself")
     parser.add_argument("--repeat", type=int, default=10, help="steps measured in a run")
     parser.add_argument("--warm-up", type=int, default=3, help="PyTorch's steps before those (llmz has one)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each, in turns")
@@ -301,8 +280,10 @@ def parse_arguments():
     parser.add_argument("--llmz", default=str(ROOT / "build/bin/llmz"), help="the program")
     parser.add_argument("--json", metavar="FILE", help="write every round's numbers there")
     parser.add_argument("--small", action="store_true", help="a tiny model, one round: to try this script")
-    parser.add_argument("--contestant", choices=list(PYTORCH), help=argparse.SUPPRESS)
+    parser.add_argument("--contestant", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.presets = args.presets or PRESETS[device_kind(args)]
+    args.precisions = args.precisions or PRECISIONS[device_kind(args)]
     if args.small and not args.contestant:
         args.micro_batch, args.sequence, args.repeat, args.warm_up, args.rounds = 2, 32, 2, 1, 2
     args.llmz = str(pathlib.Path(args.llmz).resolve())  # runs start in the repository, not where the user stands
@@ -329,6 +310,7 @@ def main():
     print(f"{args.model if not args.small else 'a tiny model'}, {args.micro_batch} x {args.sequence} tokens, {machine}, "
           f"PyTorch {torch.__version__}, {args.rounds} rounds")
     print_table(rows)
+    print_ratios(rows)
     if args.json:
         result = {"machine": machine, "torch": torch.__version__, "arguments": vars(args), "summary": rows, "rounds": rounds}
         pathlib.Path(args.json).write_text(json.dumps(result, indent=2) + "\n")
