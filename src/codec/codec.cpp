@@ -1,7 +1,5 @@
 #include "llmz/codec/codec.h"
 
-#include <algorithm>
-
 #include "llmz/ops/elementwise.h"
 
 namespace llmz::codec {
@@ -16,8 +14,6 @@ constexpr Row kRegistry[] = {
     {"store", make_store}, {"recompute", make_recompute}, {"sketch", make_sketch}, {"quant", make_quant}};
 
 }  // namespace
-
-bool Clock::is_due(int64_t period) const { return std::find(due.begin(), due.end(), period) != due.end(); }
 
 void Codec::keep(Exec& exec, Buffer x, Rebuild rebuild) {
   const bool probing = clock_ != nullptr && clock_->probing && (!exact() || projector() != nullptr);

@@ -1,7 +1,7 @@
 #include "src/codec/packed.h"
 
 #include "llmz/ops/elementwise.h"
-#include "src/codec/streams.h"
+#include "llmz/subspace/streams.h"
 
 namespace llmz::codec {
 

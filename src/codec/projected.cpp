@@ -1,6 +1,7 @@
+#include "llmz/codec/codec.h"
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/projector.h"
-#include "src/codec/sketcher.h"
+#include "llmz/subspace/projector_source.h"
 
 namespace llmz::codec {
 namespace {

@@ -1,8 +1,8 @@
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/projector.h"
+#include "llmz/subspace/projector_source.h"
 #include "src/codec/packed.h"
 #include "src/codec/parts.h"
-#include "src/codec/sketcher.h"
 
 namespace llmz::codec {
 namespace {

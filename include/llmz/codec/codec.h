@@ -8,45 +8,13 @@
 #include "llmz/codec/config.h"
 #include "llmz/core/exec.h"
 #include "llmz/core/projector.h"
+#include "llmz/subspace/clock.h"
+#include "llmz/subspace/projector_source.h"
 
 namespace llmz::codec {
 
-/// Where a run stands, as codecs need to know it: their random numbers and refreshes are functions of it alone, so a
-/// resumed run makes the same codes.
-struct Clock {
-  uint64_t seed = 1;
-  int64_t step = 0;          ///< optimizer steps done before this one
-  int64_t micro_step = 0;    ///< forward/backward passes done inside this step
-  std::vector<int64_t> due;  ///< refresh periods that end at this step
-  bool probing = false;      ///< this pass also measures the codes' errors
-  int rank = 0, ranks = 1;   ///< the processes that share the work of a refresh
-
-  bool is_due(int64_t period) const;
-  /// The rank that makes the stored bases of the codec with these random numbers, for all. Any tensor may fall to any
-  /// rank: layers of a block follow each other, and a plain remainder would give all the wide ones to the same.
-  int owner_of(uint32_t layer) const {
-    return static_cast<int>((layer * 2654435761u >> 16) % static_cast<uint32_t>(ranks));
-  }
-};
-
 /// Writes a tensor again from what its producer keeps; the very operation that made it, so the bits are the same.
 using Rebuild = std::function<void(Exec&, Tensor into)>;
-
-/// A tensor of a codec that outlives a step: a projector's basis. `name` is unique in a model.
-struct State {
-  std::string name;
-  Tensor tensor;
-  int owner = 0;         ///< the rank that makes it at a refresh
-  bool renewed = false;  ///< by the refresh of the step in progress
-};
-
-/// What a refresh saw of a tensor: eigenvalues of XᵀX, the leading ones. Present for principal parts.
-struct Spectrum {
-  std::string name;
-  Tensor values;  ///< [r₁] descending; by subspace iteration the basis' Rayleigh quotients, nearly so
-  Tensor total;   ///< [1] ‖X‖²_F, the sum of all
-  int owner = 0;  ///< the rank that saw it
-};
 
 /// Squared norms that a probing pass leaves: of the error, and of the exact value. f64 [2].
 struct Probe {

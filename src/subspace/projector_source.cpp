@@ -1,4 +1,4 @@
-#include "src/codec/sketcher.h"
+#include "llmz/subspace/projector_source.h"
 
 #include <algorithm>
 
@@ -6,7 +6,7 @@
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/optimizer.h"
-#include "src/codec/streams.h"
+#include "llmz/subspace/streams.h"
 
 namespace llmz::codec {
 namespace {

@@ -2,8 +2,8 @@
 
 // Which random numbers a codec uses when: functions of (run seed, layer, step, micro-step) alone.
 
-#include "llmz/codec/codec.h"
 #include "llmz/core/random.h"
+#include "llmz/subspace/clock.h"
 
 namespace llmz::codec {
 

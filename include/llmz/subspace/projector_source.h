@@ -1,8 +1,30 @@
 #pragma once
 
-#include "llmz/codec/codec.h"
+#include <string>
+#include <vector>
+
+#include "llmz/core/exec.h"
+#include "llmz/core/projector.h"
+#include "llmz/subspace/clock.h"
+#include "llmz/subspace/config.h"
 
 namespace llmz::codec {
+
+/// A tensor that outlives a step: a projector's basis. `name` is unique in a model.
+struct State {
+  std::string name;
+  Tensor tensor;
+  int owner = 0;         ///< the rank that makes it at a refresh
+  bool renewed = false;  ///< by the refresh of the step in progress
+};
+
+/// What a refresh saw of a tensor: eigenvalues of XᵀX, the leading ones. Present for principal parts.
+struct Spectrum {
+  std::string name;
+  Tensor values;  ///< [r₁] descending; by subspace iteration the basis' Rayleigh quotients, nearly so
+  Tensor total;   ///< [1] ‖X‖²_F, the sum of all
+  int owner = 0;  ///< the rank that saw it
+};
 
 /// A projector that follows the clock: seeds change with time, bases are made again at refreshes from the tensor that
 /// is sketched (principal part) or from Philox (Haar part).
