@@ -165,7 +165,7 @@ void add_loss_and_optimizer(std::vector<BenchCase>& cases, const Options& o) {
   cases.push_back({fmt::format("adamw {}x{}", v, h), traffic(7, v, h), [=](BenchExec& e) -> Run {
                      const Tensor weight = normal_tensor(e, {v, h}), grad = f32_tensor(e, {v, h});
                      const Tensor m = f32_tensor(e, {v, h}), second = f32_tensor(e, {v, h});
-                     const ops::AdamWArgs args{weight, grad, m, second, {}, 1e-4f};
+                     const ops::AdamWArgs args{{.weight = weight, .grad = grad, .lr = 1e-4f}, {}, m, second};
                      return [=](Exec& exec) { ops::adamw(exec, args); };
                    }});
 }
@@ -216,8 +216,8 @@ void add_sketches(std::vector<BenchCase>& cases, const Options& o) {
                      }});
     cases.push_back(
         {fmt::format("projected_adam {} n/4", kind.name), traffic(2, h, h), [=](BenchExec& e) -> Run {
-           ops::ProjectedAdamArgs args{
-               .weight = normal_tensor(e, {h, h}), .m = f32_tensor(e, {h, r}), .v = zero_f32(e, {h, r}), .lr = 1e-4f};
+           const ops::ProjectedAdamArgs args{
+               {.weight = normal_tensor(e, {h, h}), .lr = 1e-4f}, {}, f32_tensor(e, {h, r}), zero_f32(e, {h, r})};
            const Tensor factor = f32_tensor(e, {h, r});
            return [=](Exec& exec) {
              ops::ProjectedAdamArgs now = args;

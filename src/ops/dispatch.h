@@ -80,6 +80,7 @@ class Arguments {
     if (!t.contiguous()) fail("{}: {} {} must be contiguous", op_, name, t.shape.str());
   }
 
+  std::string_view op() const { return op_; }
   Device device() const { return device_; }
   bool is_double() const { return double_; }
   bool mixed_with_meta() const { return mixed_with_meta_; }

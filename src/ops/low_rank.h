@@ -39,22 +39,4 @@ class ExpandedTiles {
 /// Checks shapes and devices of a low-rank gradient [m,n].
 void check_low_rank(std::string_view op, const LowRankGrad& grad, int64_t m, int64_t n);
 
-/// Checks how an optimizer's new weights are to be rounded.
-inline void check_rounding(Arguments& args, const Tensor& weight, const WeightRounding& rounding) {
-  if (rounding.shadow.present()) {
-    args.dtype("shadow", rounding.shadow, DType::bf16);
-    args.shape("shadow", rounding.shadow, weight.shape);
-    args.contiguous("shadow", rounding.shadow);
-    args.require(weight.dtype == DType::f32, "a weight with a shadow is f32, not {}", dtype_name(weight.dtype));
-  }
-  args.require(!rounding.stochastic || weight.dtype == DType::bf16, "only a bf16 weight is rounded stochastically");
-}
-
-/// A dense gradient as one tile, a low-rank one tile by tile: f(first row, rows of the gradient).
-template <class F>
-void for_gradient_tiles(Exec& exec, const Tensor& dense, const LowRankGrad& low, F&& f) {
-  if (!low.present()) return f(int64_t{0}, dense);
-  ExpandedTiles(exec, low).for_each(f);
-}
-
 }  // namespace llmz::ops

@@ -3,7 +3,7 @@
 #include "kernels/cpu/twins.h"
 #include "kernels/cuda/twins.h"
 #include "src/ops/dispatch.h"
-#include "src/ops/low_rank.h"
+#include "src/ops/update.h"
 
 namespace llmz::ops {
 namespace {
@@ -15,18 +15,10 @@ void check_scalar(Arguments& args, std::string_view name, const Tensor& t) {
 
 /// A tile of the gradient is expanded and used up before the next.
 void low_rank_adamw(Exec& exec, const Arguments& args, const AdamWArgs& a) {
-  args.require(a.weight.rank() == 2, "a low-rank gradient is one of a matrix, not of {}", a.weight.shape.str());
-  check_low_rank("adamw", a.low, a.weight.dim(0), a.weight.dim(1));
   ExpandedTiles(exec, a.low).for_each([&](int64_t first, const Tensor& tile) {
-    const auto rows_of = [&](const Tensor& t) { return t.slice(0, first, tile.dim(0)); };
-    AdamWArgs part = a;
-    part.weight = rows_of(a.weight);
-    part.m = rows_of(a.m);
-    part.v = rows_of(a.v);
-    part.grad = tile;
-    part.low = {};
-    if (a.rounding.shadow.present()) part.rounding.shadow = rows_of(a.rounding.shadow);
-    part.rounding.first += static_cast<uint64_t>(first * a.weight.dim(1));
+    AdamWArgs part = update_of_tile(a, first, tile);
+    part.m = a.m.slice(0, first, tile.dim(0));
+    part.v = a.v.slice(0, first, tile.dim(0));
     dispatch(
         exec, args, [&] { cpu::adamw(part); }, [&](Gpu& gpu) { cuda::adamw(gpu, part); });
   });
@@ -36,22 +28,12 @@ void low_rank_adamw(Exec& exec, const Arguments& args, const AdamWArgs& a) {
 
 void adamw(Exec& exec, const AdamWArgs& a) {
   Arguments args("adamw");
-  args.floats("weight", a.weight);
-  args.require(a.grad.present() != a.low.present(), "one of grad and low must be present");
-  if (a.grad.present()) {
-    args.floats("grad", a.grad, a.weight.shape);
-    args.contiguous("grad", a.grad);
+  check_update(args, a);
+  check_constants(args, a);
+  for (const auto& [name, t] : {std::pair{"m", a.m}, {"v", a.v}}) {
+    args.floats(name, t, a.weight.shape);
+    args.contiguous(name, t);
   }
-  args.floats("m", a.m, a.weight.shape);
-  args.floats("v", a.v, a.weight.shape);
-  args.contiguous("weight", a.weight);
-  args.contiguous("m", a.m);
-  args.contiguous("v", a.v);
-  if (a.grad_scale.present()) check_scalar(args, "grad_scale", a.grad_scale);
-  args.require(a.step >= 1, "step is {}, steps count from 1", a.step);
-  args.require(a.beta1 >= 0 && a.beta1 < 1 && a.beta2 >= 0 && a.beta2 < 1, "betas {} and {} must lie in [0, 1)",
-               a.beta1, a.beta2);
-  check_rounding(args, a.weight, a.rounding);
   if (a.low.present()) return low_rank_adamw(exec, args, a);
   dispatch(
       exec, args, [&] { cpu::adamw(a); }, [&](Gpu& gpu) { cuda::adamw(gpu, a); });

@@ -5,26 +5,17 @@
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/optimizer.h"
 #include "src/ops/dispatch.h"
-#include "src/ops/low_rank.h"
+#include "src/ops/update.h"
 
 namespace llmz::ops {
 namespace {
 
 void check_factored(Arguments& args, const FactoredAdamWArgs& a) {
-  args.floats("weight", a.weight);
   args.rank("weight", a.weight, 2);
-  args.contiguous("weight", a.weight);
   args.require(a.weight.numel() > 0, "weight {} is empty", a.weight.shape.str());
-  args.require(a.beta1 >= 0 && a.beta1 < 1 && a.beta2 >= 0 && a.beta2 < 1, "betas {} and {} must lie in [0, 1)",
-               a.beta1, a.beta2);
+  check_update(args, a);
+  check_constants(args, a);
   const int64_t m = a.weight.dim(0), n = a.weight.dim(1);
-  args.require(a.grad.present() != a.low.present(), "one of grad and low must be present");
-  if (a.low.present()) {
-    check_low_rank("factored_adamw", a.low, m, n);
-  } else {
-    args.floats("grad", a.grad, a.weight.shape);
-    args.contiguous("grad", a.grad);
-  }
   args.require(a.m.present() != a.m_codes.present(), "either m or m_codes is needed, not both");
   args.require(a.m_codes.present() == a.m_scales.present(), "m_codes and m_scales go together");
   if (a.m.present()) {
@@ -40,13 +31,7 @@ void check_factored(Arguments& args, const FactoredAdamWArgs& a) {
   }
   args.statistic("row", a.row, {m});
   args.statistic("column", a.column, {n});
-  if (a.grad_scale.present()) {
-    args.dtype("grad_scale", a.grad_scale, DType::f32);
-    args.shape("grad_scale", a.grad_scale, {1});
-  }
-  args.require(a.step >= 1, "step is {}, steps count from 1", a.step);
   args.require(a.total_rows >= 0, "total_rows is {}, it cannot be negative", a.total_rows);
-  check_rounding(args, a.weight, a.rounding);
 }
 
 /// The moving average of the columns and the mean of the rows', from what the tiles left. Of a weight that is spread

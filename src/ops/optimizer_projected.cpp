@@ -3,29 +3,21 @@
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/optimizer.h"
 #include "src/ops/dispatch.h"
-#include "src/ops/low_rank.h"
+#include "src/ops/update.h"
 
 namespace llmz::ops {
 namespace {
 
 void check_projected(Arguments& args, const ProjectedAdamArgs& a) {
-  args.floats("weight", a.weight);
-  args.rank("weight", a.weight, 2);
   args.require(a.low.present(), "the low-rank gradient is absent");
-  check_low_rank("projected_adam", a.low, a.weight.dim(0), a.weight.dim(1));
+  check_update(args, a);
+  check_constants(args, a);
   args.require(!a.low.column_scale.present() && !a.low.row_term.present(),
                "a gradient with a column scale has no fixed subspace");
   for (const auto& [name, t] : {std::pair{"m", a.m}, {"v", a.v}}) {
     args.floats(name, t, a.low.factor.shape);
     args.contiguous(name, t);
   }
-  args.contiguous("weight", a.weight);
-  if (a.grad_scale.present()) {
-    args.dtype("grad_scale", a.grad_scale, DType::f32);
-    args.shape("grad_scale", a.grad_scale, {1});
-  }
-  args.require(a.step >= 1, "step is {}, steps count from 1", a.step);
-  check_rounding(args, a.weight, a.rounding);
 }
 
 /// weight = keep·weight + factor·N·Pᵀ by the sketch's own expansion; a weight that is rounded at random through f32

@@ -25,23 +25,14 @@ class FactoredMoments final : public Moments {
   }
 
   void step(Exec& exec, const StepArgs& args) override {
-    ops::factored_adamw(exec, {.weight = target_.weight(),
-                               .grad = parameter_.grad.dense,
-                               .m = m_,
-                               .m_codes = m_codes_,
-                               .m_scales = m_scales_,
-                               .row = row_,
-                               .column = column_,
-                               .grad_scale = args.grad_scale,
-                               .low = parameter_.grad.low,
-                               .lr = args.lr,
-                               .beta1 = config_.beta1,
-                               .beta2 = config_.beta2,
-                               .eps = config_.eps,
-                               .weight_decay = weight_decay_of(config_, parameter_),
-                               .step = args.step,
-                               .rounding = target_.rounding(args.step),
-                               .total_rows = parameter_.shard.whole});
+    ops::factored_adamw(exec, {target_.update(args, weight_decay_of(config_, parameter_)),
+                               {config_.beta1, config_.beta2, config_.eps},
+                               m_,
+                               m_codes_,
+                               m_scales_,
+                               row_,
+                               column_,
+                               parameter_.shard.whole});
   }
 
   void list(std::vector<Optimizer::State>& states) const override {

@@ -15,19 +15,10 @@ class FullMoments final : public Moments {
   }
 
   void step(Exec& exec, const StepArgs& args) override {
-    ops::adamw(exec, {.weight = target_.weight(),
-                      .grad = parameter_.grad.dense,
-                      .m = m_,
-                      .v = v_,
-                      .grad_scale = args.grad_scale,
-                      .lr = args.lr,
-                      .beta1 = config_.beta1,
-                      .beta2 = config_.beta2,
-                      .eps = config_.eps,
-                      .weight_decay = weight_decay_of(config_, parameter_),
-                      .step = args.step,
-                      .low = parameter_.grad.low,
-                      .rounding = target_.rounding(args.step)});
+    ops::adamw(exec, {target_.update(args, weight_decay_of(config_, parameter_)),
+                      {config_.beta1, config_.beta2, config_.eps},
+                      m_,
+                      v_});
   }
   void list(std::vector<Optimizer::State>& states) const override {
     target_.list(states);

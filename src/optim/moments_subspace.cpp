@@ -28,19 +28,13 @@ class SubspaceMoments final : public Moments {
   void step(Exec& exec, const StepArgs& args) override {
     const bool reset = config_.subspace.at_refresh == "reset";
     const int64_t since_reset = parameter_.grad.low.projector->age + 1;
-    ops::projected_adam(exec, {.weight = target_.weight(),
-                               .m = m_,
-                               .v = v_,
-                               .grad_scale = args.grad_scale,
-                               .low = parameter_.grad.low,
-                               .lr = args.lr,
-                               .alpha = config_.subspace.alpha,
-                               .beta1 = config_.beta1,
-                               .beta2 = config_.beta2,
-                               .eps = config_.eps,
-                               .weight_decay = weight_decay_of(config_, parameter_),
-                               .step = reset ? since_reset : args.step,
-                               .rounding = target_.rounding(args.step)});
+    ops::ProjectedAdamArgs now{target_.update(args, weight_decay_of(config_, parameter_)),
+                               {config_.beta1, config_.beta2, config_.eps},
+                               m_,
+                               v_,
+                               config_.subspace.alpha};
+    if (reset) now.step = since_reset;
+    ops::projected_adam(exec, now);
   }
 
   void refresh(Exec& exec) override {

@@ -13,6 +13,17 @@ WeightTarget::WeightTarget(const StatePrecision& precision, const Parameter& p, 
   }
 }
 
+ops::UpdateArgs WeightTarget::update(const StepArgs& args, float weight_decay) const {
+  return {.weight = weight(),
+          .grad = parameter_.grad.dense,
+          .low = parameter_.grad.low,
+          .grad_scale = args.grad_scale,
+          .lr = args.lr,
+          .weight_decay = weight_decay,
+          .step = args.step,
+          .rounding = rounding(args.step)};
+}
+
 ops::WeightRounding WeightTarget::rounding(int64_t step) const {
   ops::WeightRounding rounding;
   if (master_.present()) rounding.shadow = parameter_.weight;

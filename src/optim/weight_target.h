@@ -2,8 +2,9 @@
 
 #include <vector>
 
-#include "llmz/ops/optimizer.h"
+#include "llmz/ops/update.h"
 #include "llmz/optim/optimizer.h"
+#include "src/optim/moments.h"
 
 namespace llmz::optim {
 
@@ -15,11 +16,14 @@ class WeightTarget {
   WeightTarget(const StatePrecision& precision, const Parameter& p, uint32_t index, Memory& memory);
 
   Tensor weight() const { return master_.present() ? master_ : parameter_.weight; }
-  ops::WeightRounding rounding(int64_t step) const;
+  /// What every update takes, of this parameter.
+  ops::UpdateArgs update(const StepArgs& args, float weight_decay) const;
   void list(std::vector<Optimizer::State>& states) const;
   void weights_changed(Exec& exec) const;
 
  private:
+  ops::WeightRounding rounding(int64_t step) const;
+
   const Parameter& parameter_;
   Tensor master_;  ///< absent where the weight is not bf16 or has none
   bool stochastic_ = false;

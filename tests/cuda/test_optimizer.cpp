@@ -58,15 +58,16 @@ TEST_CASE("adamw: the CUDA twin agrees with the CPU's in every precision") {
                                   << (p.shadow ? ", shadow" : "") << (p.stochastic ? ", stochastic" : ""));
         State s(p, shape, shape);
         compare_twins(s.all(), tolerance_of(p), [&](Exec& e, const Tensors& t) {
-          ops::adamw(e, {.weight = t[0],
-                         .grad = t[3],
-                         .m = t[1],
-                         .v = t[2],
-                         .grad_scale = t[5],
-                         .lr = 0.01f,
-                         .weight_decay = 0.1f,
-                         .step = 3,
-                         .rounding = rounding_of(p, t[4], first)});
+          ops::adamw(e, {{.weight = t[0],
+                          .grad = t[3],
+                          .grad_scale = t[5],
+                          .lr = 0.01f,
+                          .weight_decay = 0.1f,
+                          .step = 3,
+                          .rounding = rounding_of(p, t[4], first)},
+                         {},
+                         t[1],
+                         t[2]});
         });
       }
     }
@@ -77,7 +78,7 @@ TEST_CASE("adamw: a shadow is the master's rounding, to the bit") {
   const Precision p = kPrecisions[3];
   State s(p, {9, 31}, {9, 31});
   run_on_gpu(s.all(), [&](Exec& e, const Tensors& t) {
-    ops::adamw(e, {.weight = t[0], .grad = t[3], .m = t[1], .v = t[2], .lr = 0.01f, .rounding = rounding_of(p, t[4])});
+    ops::adamw(e, {{.weight = t[0], .grad = t[3], .lr = 0.01f, .rounding = rounding_of(p, t[4])}, {}, t[1], t[2]});
   });
   for (int64_t i = 0; i < s.weight.size(); ++i) {
     REQUIRE(s.shadow.get(i) == static_cast<double>(static_cast<float>(bf16(static_cast<float>(s.weight.get(i))))));
@@ -168,15 +169,16 @@ TEST_CASE("projected_adam: the CUDA twin agrees with the CPU's, through Philox a
         tensors.insert(tensors.end(), {&principal, &basis});
         compare_twins(tensors, tolerance_of(p), [&](Exec& e, const Tensors& t) {
           const Projector now = projector_of(shape, t);
-          ops::projected_adam(e, {.weight = t[0],
-                                  .m = t[1],
-                                  .v = t[2],
-                                  .grad_scale = t[5],
-                                  .low = {.factor = t[3], .projector = &now},
-                                  .lr = 0.01f,
-                                  .weight_decay = 0.1f,
-                                  .step = 3,
-                                  .rounding = rounding_of(p, t[4])});
+          ops::projected_adam(e, {{.weight = t[0],
+                                   .low = {.factor = t[3], .projector = &now},
+                                   .grad_scale = t[5],
+                                   .lr = 0.01f,
+                                   .weight_decay = 0.1f,
+                                   .step = 3,
+                                   .rounding = rounding_of(p, t[4])},
+                                  {},
+                                  t[1],
+                                  t[2]});
         });
       }
     }

@@ -93,14 +93,15 @@ TEST_CASE("adamw: a rank's rows on the GPU are those of the whole") {
       INFO(dtype_name(p.weight) << " weight" << (p.shadow ? ", shadow" : "") << ", width " << width);
       State s(p, width, width);
       compare_rows(s.all(), [&](Exec& e, const Tensors& t, Rows rows) {
-        ops::adamw(e, {.weight = t[0],
-                       .grad = t[3],
-                       .m = t[1],
-                       .v = t[2],
-                       .lr = 0.01f,
-                       .weight_decay = 0.1f,
-                       .step = 3,
-                       .rounding = rounding_of(p, t[4], rows.first * width)});
+        ops::adamw(e, {{.weight = t[0],
+                        .grad = t[3],
+                        .lr = 0.01f,
+                        .weight_decay = 0.1f,
+                        .step = 3,
+                        .rounding = rounding_of(p, t[4], rows.first * width)},
+                       {},
+                       t[1],
+                       t[2]});
       });
     }
   }
@@ -113,14 +114,15 @@ TEST_CASE("projected_adam: a rank's rows on the GPU are those of the whole, fuse
                                 << ", kind " << static_cast<int>(projector.random));
       State s(p, projector.width, projector.rank());
       compare_rows(s.all(), [&](Exec& e, const Tensors& t, Rows rows) {
-        ops::projected_adam(e, {.weight = t[0],
-                                .m = t[1],
-                                .v = t[2],
-                                .low = {.factor = t[3], .projector = &projector},
-                                .lr = 0.01f,
-                                .weight_decay = 0.1f,
-                                .step = 3,
-                                .rounding = rounding_of(p, t[4], rows.first * projector.width)});
+        ops::projected_adam(e, {{.weight = t[0],
+                                 .low = {.factor = t[3], .projector = &projector},
+                                 .lr = 0.01f,
+                                 .weight_decay = 0.1f,
+                                 .step = 3,
+                                 .rounding = rounding_of(p, t[4], rows.first * projector.width)},
+                                {},
+                                t[1],
+                                t[2]});
       });
     }
   }
@@ -143,13 +145,12 @@ TEST_CASE("low-rank gradients: a rank's rows on the GPU are those of the whole, 
       compare_rows(tensors, [&](Exec& e, const Tensors& t, Rows rows) {
         const LowRankGrad low = {
             .factor = t[3], .projector = &projector, .column_scale = t[5], .row_term = t[6], .column_term = t[7]};
-        ops::adamw(e, {.weight = t[0],
-                       .m = t[1],
-                       .v = t[2],
-                       .lr = 0.01f,
-                       .step = 3,
-                       .low = low,
-                       .rounding = rounding_of(p, t[4], rows.first * width)});
+        ops::adamw(
+            e,
+            {{.weight = t[0], .low = low, .lr = 0.01f, .step = 3, .rounding = rounding_of(p, t[4], rows.first * width)},
+             {},
+             t[1],
+             t[2]});
         ops::expanded_sum_of_squares(e, t[8], low);
         ops::sum_of_squares(e, t[8], t[3]);
         ops::project(e, t[9], t[1], projector);

@@ -51,7 +51,8 @@ struct AdamWRun {
   void step(int64_t number, bool scaled) {
     grad = HostTensor::random(grad.dtype(), grad.shape(), static_cast<unsigned>(number + 10), 0.1);
     grad.set(0, 0.0);
-    ops::AdamWArgs args{weight.tensor(), grad.tensor(), m.tensor(), v.tensor(), scaled ? scale.tensor() : Tensor()};
+    ops::AdamWArgs args{{.weight = weight.tensor(), .grad = grad.tensor()}, {}, m.tensor(), v.tensor()};
+    if (scaled) args.grad_scale = scale.tensor();
     args.lr = 1e-2f * static_cast<float>(number);
     args.weight_decay = 0.1f;
     args.beta2 = 0.95f;
@@ -113,9 +114,8 @@ TEST_CASE("adamw in fp32 stays with the double trajectory", "[optimizer]") {
 
 TEST_CASE("adamw's first step moves by lr against the gradient's sign", "[optimizer]") {
   float w[] = {1, 1, 1}, g[] = {3e-3f, -200, 0}, m[3] = {}, v[3] = {};
-  ops::AdamWArgs args{Tensor(w, DType::f32, {3}), Tensor(g, DType::f32, {3}), Tensor(m, DType::f32, {3}),
-                      Tensor(v, DType::f32, {3}), Tensor()};
-  args.lr = 0.125f;
+  const auto tensor = [](float* x) { return Tensor(x, DType::f32, {3}); };
+  const ops::AdamWArgs args{{.weight = tensor(w), .grad = tensor(g), .lr = 0.125f}, {}, tensor(m), tensor(v)};
   run_op([&](Exec& e) { ops::adamw(e, args); });
   CHECK(w[0] == Approx(0.875).epsilon(1e-5));  // eps/|g| = 3e-6
   CHECK(w[1] == Approx(1.125).epsilon(1e-6));
@@ -189,8 +189,8 @@ TEST_CASE("clip_coefficient is PyTorch's clip_grad_norm_", "[optimizer]") {
 TEST_CASE("optimizer ops name the argument that is wrong", "[optimizer]") {
   HostTensor w(DType::f32, {2, 3}), other(DType::f32, {3, 2}), gaps(DType::f32, {2, 3}, 1), one(DType::f32, {1});
   const auto adamw = [&](Tensor grad, Tensor scale, int64_t step) {
-    ops::AdamWArgs args{w.tensor(), grad, w.tensor(), w.tensor(), scale};
-    args.step = step;
+    const ops::AdamWArgs args{
+        {.weight = w.tensor(), .grad = grad, .grad_scale = scale, .step = step}, {}, w.tensor(), w.tensor()};
     return [args](Exec& e) { ops::adamw(e, args); };
   };
   require_error(adamw(other.tensor(), Tensor(), 1), {"adamw", "grad", "[3, 2]", "[2, 3]"});

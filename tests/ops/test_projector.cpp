@@ -188,14 +188,14 @@ TEST_CASE("adamw and factored_adamw take a low-rank gradient as they take the ex
         for (int64_t step = 1; step <= 3; ++step) {
           run_op([&](Exec& e) {
             if (factored) {
-              ops::FactoredAdamWArgs a{.weight = w.tensor(), .m = first.tensor()};
+              ops::FactoredAdamWArgs a{{.weight = w.tensor()}, {}, first.tensor()};
               a.row = row.tensor(), a.column = column.tensor();
               if (expanded) a.grad = dense.tensor();
               if (!expanded) a.low = low;
               a.lr = 0.1f, a.weight_decay = 0.2f, a.step = step;
               ops::factored_adamw(e, a);
             } else {
-              ops::AdamWArgs a{.weight = w.tensor(), .m = first.tensor(), .v = second.tensor()};
+              ops::AdamWArgs a{{.weight = w.tensor()}, {}, first.tensor(), second.tensor()};
               if (expanded) a.grad = dense.tensor();
               if (!expanded) a.low = low;
               a.lr = 0.1f, a.weight_decay = 0.2f, a.step = step;
@@ -226,18 +226,16 @@ TEST_CASE("projected_adam follows CompAct's algorithm", "[projector]") {
         const LowRankGrad low{.factor = factor.tensor(), .projector = &p.view};
         run_op([&](Exec& e) {
           // Dry runs must not count: moments change only in the live one, which is the second.
-          ops::projected_adam(e, {.weight = w.tensor(),
-                                  .m = first.tensor(),
-                                  .v = second.tensor(),
-                                  .grad_scale = clip.tensor(),
-                                  .low = low,
-                                  .lr = 0.1f,
-                                  .alpha = 0.25f,
-                                  .beta1 = 0.9f,
-                                  .beta2 = 0.95f,
-                                  .eps = 1e-8f,
-                                  .weight_decay = 0.5f,
-                                  .step = step});
+          ops::projected_adam(e, {{.weight = w.tensor(),
+                                   .low = low,
+                                   .grad_scale = clip.tensor(),
+                                   .lr = 0.1f,
+                                   .weight_decay = 0.5f,
+                                   .step = step},
+                                  {.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f},
+                                  first.tensor(),
+                                  second.tensor(),
+                                  0.25f});
         });
         std::vector<double> direction(mean.size());
         for (size_t i = 0; i < mean.size(); ++i) {

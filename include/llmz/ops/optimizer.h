@@ -1,36 +1,15 @@
 #pragma once
 
-#include <optional>
-
-#include "llmz/core/exec.h"
-#include "llmz/core/projector.h"
-#include "llmz/core/random.h"
+#include "llmz/ops/update.h"
 
 namespace llmz::ops {
-
-/// How an update smaller than the spacing of bf16 numbers is not lost. Either the weight that an op updates is an f32
-/// master copy, and `shadow` (bf16, same shape) becomes its rounding, which is what the model computes with; or the
-/// weight itself is bf16 and is rounded up or down at random, up with the probability of the fraction: element i,
-/// counted row-major, adds the upper 16 bits of number first + i of `stochastic` to its fp32 bits and drops the lower
-/// 16. Neither: to nearest.
-struct WeightRounding {
-  Tensor shadow = {};
-  std::optional<RandomStream> stochastic = {};
-  uint64_t first = 0;
-};
 
 /// AdamW (Loshchilov & Hutter 2019), PyTorch's order of operations:
 ///   g = grad·grad_scale;  w −= lr·weight_decay·w;  m = β₁m + (1−β₁)g;  v = β₂v + (1−β₂)g²;
 ///   w −= lr · (m/(1−β₁^step)) / (√(v/(1−β₂^step)) + eps).
-/// weight, grad, m, v of one shape, contiguous; each f32 or bf16 (all f64 for f64). `step` counts from 1.
-/// Instead of `grad`, `low` may be present: the gradient is then expanded here, a tile of rows at a time.
-/// `grad_scale` is a one-element f32 tensor on the device (the clipping coefficient), or absent for 1.
-struct AdamWArgs {
-  Tensor weight = {}, grad = {}, m = {}, v = {}, grad_scale = {};
-  float lr = 0, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
-  int64_t step = 1;
-  LowRankGrad low = {};
-  WeightRounding rounding = {};
+/// m, v of the weight's shape, contiguous; each f32 or bf16 (all f64 for f64).
+struct AdamWArgs : UpdateArgs, AdamConstants {
+  Tensor m = {}, v = {};
 };
 void adamw(Exec& exec, const AdamWArgs& args);
 
@@ -38,13 +17,11 @@ void adamw(Exec& exec, const AdamWArgs& args);
 ///   g = Ĝ·grad_scale;  m = β₁m + (1−β₁)g;  v = β₂v + (1−β₂)g²;  N = (m/(1−β₁^step)) / (√(v/(1−β₂^step)) + eps);
 ///   w −= lr·weight_decay·w;  w −= lr·alpha·N·Pᵀ, straight into the weight: no update of full size, and no P where a
 ///   seed
-/// makes it, outlives this op. weight [m,n]; low.factor, m, v [m,r], contiguous; low has no scale and no extra term.
-struct ProjectedAdamArgs {
-  Tensor weight = {}, m = {}, v = {}, grad_scale = {};
-  LowRankGrad low = {};
-  float lr = 0, alpha = 0.25f, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
-  int64_t step = 1;  ///< of the moments, counts from 1
-  WeightRounding rounding = {};
+/// makes it, outlives this op. weight [m,n]; low.factor, m, v [m,r], contiguous; low has no scale and no extra term;
+/// `step` counts those of the moments.
+struct ProjectedAdamArgs : UpdateArgs, AdamConstants {
+  Tensor m = {}, v = {};
+  float alpha = 0.25f;
 };
 void projected_adam(Exec& exec, const ProjectedAdamArgs& args);
 
@@ -59,12 +36,8 @@ void projected_adam(Exec& exec, const ProjectedAdamArgs& args);
 /// and row are this rank's rows, `column` is of the whole and the same on every rank, total_rows counts the whole's
 /// rows. Means over rows are then made of all ranks' in one all-reduce of column and mean(row); all must call. Ranks
 /// may have more rows together than the whole, as long as the gradient of those is zero; zero weights there stay zero.
-struct FactoredAdamWArgs {
-  Tensor weight = {}, grad = {}, m = {}, m_codes = {}, m_scales = {}, row = {}, column = {}, grad_scale = {};
-  LowRankGrad low = {};
-  float lr = 0, beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f, weight_decay = 0;
-  int64_t step = 1;
-  WeightRounding rounding = {};
+struct FactoredAdamWArgs : UpdateArgs, AdamConstants {
+  Tensor m = {}, m_codes = {}, m_scales = {}, row = {}, column = {};
   int64_t total_rows = 0;  ///< 0: the weight's
 
   int64_t mean_rows() const { return total_rows > 0 ? total_rows : weight.dim(0); }
