@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "src/optim/moments.h"
+#include "src/optim/rule.h"
 
 namespace llmz::optim {
 namespace {

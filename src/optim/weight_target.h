@@ -4,7 +4,7 @@
 
 #include "llmz/ops/update.h"
 #include "llmz/optim/optimizer.h"
-#include "src/optim/moments.h"
+#include "src/optim/rule.h"
 
 namespace llmz::optim {
 

@@ -1,7 +1,7 @@
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/optimizer.h"
 #include "llmz/ops/projector.h"
-#include "src/optim/moments.h"
+#include "src/optim/rule.h"
 #include "src/optim/weight_target.h"
 
 namespace llmz::optim {

@@ -1,5 +1,5 @@
 #include "llmz/ops/optimizer.h"
-#include "src/optim/moments.h"
+#include "src/optim/rule.h"
 #include "src/optim/weight_target.h"
 
 namespace llmz::optim {
