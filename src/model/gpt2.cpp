@@ -1,7 +1,7 @@
 #include <cmath>
 
-#include "llmz/model/model.h"
-#include "src/model/recipe.h"
+#include "llmz/core/decimal.h"
+#include "src/model/architecture.h"
 
 namespace llmz::model {
 namespace {
@@ -57,22 +57,70 @@ nn::MlpOptions mlp(const ModelConfig& c, int64_t layer) {
           .down = linear(name + ".down", c.intermediate, c.hidden, residual_std(c), hf + "mlp.c_proj")};
 }
 
+Recipe recipe(const ModelConfig& c) {
+  Recipe r;
+  r.embedding = {.name = "embedding",
+                 .vocab = c.vocab_size,
+                 .hidden = c.hidden,
+                 .positions = c.context,
+                 .init_std = c.init_std,
+                 .table_part = "transformer.wte.weight",
+                 .positions_part = "transformer.wpe.weight"};
+  for (int64_t i = 0; i < c.layers; ++i) {
+    r.blocks.push_back({attention(c, i), mlp(c, i)});
+  }
+  r.head_norm = norm(c, "head.norm", "transformer.ln_f");
+  return r;
+}
+
+Json to_hf(const ModelConfig& c) {
+  return {{"architectures", {"GPT2LMHeadModel"}},
+          {"model_type", "gpt2"},
+          {"vocab_size", c.vocab_size},
+          {"n_embd", c.hidden},
+          {"n_inner", c.intermediate},
+          {"n_layer", c.layers},
+          {"n_head", c.heads},
+          {"n_positions", c.context},
+          {"n_ctx", c.context},
+          {"activation_function", "gelu_new"},
+          {"layer_norm_epsilon", decimal_double(c.norm_eps)},
+          {"embd_pdrop", 0.0},
+          {"attn_pdrop", 0.0},
+          {"resid_pdrop", 0.0},
+          {"initializer_range", decimal_double(c.init_std)},
+          {"tie_word_embeddings", true}};
+}
+
+ModelConfig from_hf(const HfReader& hf) {
+  hf.only("activation_function", {"gelu_new", "gelu_pytorch_tanh"}, "GPT-2's activation is tanh GELU (gelu_new) here");
+  hf.only("tie_word_embeddings", {true}, "GPT-2's head is the token embedding here");
+  hf.only("scale_attn_weights", {true}, "attention is scaled by 1/sqrt(head width) here");
+  hf.only("scale_attn_by_inverse_layer_idx", {false}, "attention is scaled by 1/sqrt(head width) here");
+  hf.only("add_cross_attention", {false}, "there is no cross-attention here");
+  ModelConfig c;
+  c.vocab_size = hf.count("vocab_size");
+  c.hidden = hf.count("n_embd");
+  c.intermediate = hf.count("n_inner", 4 * c.hidden);
+  c.layers = hf.count("n_layer");
+  c.heads = hf.count("n_head");
+  c.context = hf.count("n_positions");
+  c.norm_eps = hf.number("layer_norm_epsilon", 1e-5f);
+  c.init_std = hf.number("initializer_range", 0.02f);
+  return c;
+}
+
 }  // namespace
 
-std::unique_ptr<Model> make_gpt2(const ModelConfig& c, const BuildOptions& options, Memory& memory) {
-  Recipe recipe;
-  recipe.embedding = {.name = "embedding",
-                      .vocab = c.vocab_size,
-                      .hidden = c.hidden,
-                      .positions = c.context,
-                      .init_std = c.init_std,
-                      .table_part = "transformer.wte.weight",
-                      .positions_part = "transformer.wpe.weight"};
-  for (int64_t i = 0; i < c.layers; ++i) {
-    recipe.blocks.push_back({attention(c, i), mlp(c, i)});
-  }
-  recipe.head_norm = norm(c, "head.norm", "transformer.ln_f");
-  return assemble(c, options, memory, std::move(recipe));
+Architecture gpt2() {
+  return {.name = "gpt2",
+          .meaning = "LayerNorm, learned positions, GELU, biases, head tied to the embedding",
+          .hf_type = "gpt2",
+          .keys = {},
+          .check = nullptr,
+          .recipe = recipe,
+          .to_hf = to_hf,
+          .from_hf = from_hf};
 }
 
 }  // namespace llmz::model

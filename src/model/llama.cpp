@@ -1,5 +1,5 @@
-#include "llmz/model/model.h"
-#include "src/model/recipe.h"
+#include "llmz/core/decimal.h"
+#include "src/model/architecture.h"
 
 namespace llmz::model {
 namespace {
@@ -68,23 +68,84 @@ nn::MlpOptions mlp(const ModelConfig& c, int64_t layer) {
                    .bias_part = ""}};
 }
 
+Recipe recipe(const ModelConfig& c) {
+  Recipe r;
+  r.embedding = {.name = "embedding",
+                 .vocab = c.vocab_size,
+                 .hidden = c.hidden,
+                 .positions = 0,
+                 .init_std = c.init_std,
+                 .table_part = "model.embed_tokens.weight",
+                 .positions_part = ""};
+  for (int64_t i = 0; i < c.layers; ++i) {
+    r.blocks.push_back({attention(c, i), mlp(c, i)});
+  }
+  r.head_norm = norm(c, "head.norm", "model.norm.weight");
+  r.head_part = "lm_head.weight";
+  return r;
+}
+
+void check_heads(const ModelConfig& c) {
+  check(c.head_dim() % 2 == 0,
+        "model.hidden / model.heads = {} / {} = {} must be even: rotary embedding turns pairs of features", c.hidden,
+        c.heads, c.head_dim());
+}
+
+Json to_hf(const ModelConfig& c) {
+  return {{"architectures", {"LlamaForCausalLM"}},
+          {"model_type", "llama"},
+          {"vocab_size", c.vocab_size},
+          {"hidden_size", c.hidden},
+          {"intermediate_size", c.intermediate},
+          {"num_hidden_layers", c.layers},
+          {"num_attention_heads", c.heads},
+          {"num_key_value_heads", c.kv_heads_or_heads()},
+          {"max_position_embeddings", c.context},
+          {"hidden_act", "silu"},
+          {"rms_norm_eps", decimal_double(c.norm_eps)},
+          {"rope_theta", decimal_double(c.rope_base)},
+          {"rope_scaling", nullptr},
+          {"attention_bias", false},
+          {"mlp_bias", false},
+          {"attention_dropout", 0.0},
+          {"initializer_range", decimal_double(c.init_std)},
+          {"tie_word_embeddings", false}};
+}
+
+ModelConfig from_hf(const HfReader& hf) {
+  hf.only("hidden_act", {"silu", "swish"}, "llama's MLP is SwiGLU here");
+  hf.only("attention_bias", {false}, "llama's linear layers have no bias here");
+  hf.only("mlp_bias", {false}, "llama's linear layers have no bias here");
+  hf.only("tie_word_embeddings", {false}, "llama's head has weights of its own here");
+  hf.only("partial_rotary_factor", {1.0}, "rotary embedding turns whole heads here");
+  hf.only("sliding_window", {}, "attention sees the whole context here");
+  ModelConfig c;
+  c.vocab_size = hf.count("vocab_size");
+  c.hidden = hf.count("hidden_size");
+  c.intermediate = hf.count("intermediate_size");
+  c.layers = hf.count("num_hidden_layers");
+  c.heads = hf.count("num_attention_heads");
+  const int64_t kv_heads = hf.count("num_key_value_heads", c.heads);
+  c.kv_heads = kv_heads == c.heads ? 0 : kv_heads;
+  c.context = hf.count("max_position_embeddings");
+  c.norm_eps = hf.number("rms_norm_eps", 1e-6f);
+  c.rope_base = hf.rope_base();
+  c.init_std = hf.number("initializer_range", 0.02f);
+  hf.only("head_dim", {c.hidden / c.heads}, "a head is hidden_size / num_attention_heads wide here");
+  return c;
+}
+
 }  // namespace
 
-std::unique_ptr<Model> make_llama(const ModelConfig& c, const BuildOptions& options, Memory& memory) {
-  Recipe recipe;
-  recipe.embedding = {.name = "embedding",
-                      .vocab = c.vocab_size,
-                      .hidden = c.hidden,
-                      .positions = 0,
-                      .init_std = c.init_std,
-                      .table_part = "model.embed_tokens.weight",
-                      .positions_part = ""};
-  for (int64_t i = 0; i < c.layers; ++i) {
-    recipe.blocks.push_back({attention(c, i), mlp(c, i)});
-  }
-  recipe.head_norm = norm(c, "head.norm", "model.norm.weight");
-  recipe.head_part = "lm_head.weight";
-  return assemble(c, options, memory, std::move(recipe));
+Architecture llama() {
+  return {.name = "llama",
+          .meaning = "RMSNorm, rotary positions, SwiGLU, head of its own",
+          .hf_type = "llama",
+          .keys = {"kv_heads", "rope_base"},
+          .check = check_heads,
+          .recipe = recipe,
+          .to_hf = to_hf,
+          .from_hf = from_hf};
 }
 
 }  // namespace llmz::model

@@ -6,17 +6,6 @@
 #include "llmz/ops/elementwise.h"
 
 namespace llmz::model {
-namespace {
-
-struct Row {
-  const char* name;
-  std::unique_ptr<Model> (*make)(const ModelConfig&, const BuildOptions&, Memory&);
-};
-
-constexpr Row kRegistry[] = {{"llama", make_llama}, {"gpt2", make_gpt2}};
-
-}  // namespace
-
 Model::Model(ModelConfig config, nn::Precision precision, Parts parts)
     : config_(std::move(config)), precision_(precision), parts_(std::move(parts)) {}
 
@@ -151,20 +140,6 @@ void Model::generate(Exec& exec, Tensor logits, Tensor tokens, int64_t position,
   const nn::Pass pass{.batch = tokens.dim(0), .sequence = tokens.dim(1), .position = position};
   const Buffer x = forward(exec, pass, tokens.reshape({pass.tokens()}), &caches);
   parts_.head->last_logits(exec, pass, logits, x.tensor());
-}
-
-std::unique_ptr<Model> make_model(const ModelConfig& config, const BuildOptions& options, Memory& memory) {
-  validate(config);
-  for (const Row& row : kRegistry) {
-    if (config.architecture == row.name) return row.make(config, options, memory);
-  }
-  fail("model.architecture '{}' is unknown; known: {}", config.architecture, fmt::join(architectures(), ", "));
-}
-
-std::vector<std::string> architectures() {
-  std::vector<std::string> names;
-  for (const Row& row : kRegistry) names.emplace_back(row.name);
-  return names;
 }
 
 }  // namespace llmz::model

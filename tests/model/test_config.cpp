@@ -100,6 +100,7 @@ TEST_CASE("an impossible shape is an error that names its keys") {
   CHECK_ERROR(bad([](auto& c) { c.kv_heads = 3; })(), "model.heads = 8", "model.kv_heads = 3");
   CHECK_ERROR(bad([](auto& c) { c.hidden = 72; })(), "model.hidden / model.heads = 72 / 8 = 9", "even");
   CHECK_ERROR(bad([](auto& c) { c.kv_heads = 2; }, small_gpt2())(), "model.kv_heads = 2", "gpt2");
+  CHECK_ERROR(bad([](auto& c) { c.rope_base = 500; }, small_gpt2())(), "model.rope_base = 500", "gpt2");
   CHECK_ERROR(bad([](auto& c) { c.norm_eps = 0; })(), "model.norm_eps = 0");
   CHECK_ERROR(bad([](auto& c) { c.norm_eps = std::nanf(""); })(), "model.norm_eps = nan");
   CHECK_ERROR(bad([](auto& c) { c.rope_base = 1; })(), "model.rope_base = 1");

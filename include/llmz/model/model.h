@@ -97,8 +97,4 @@ std::unique_ptr<Model> make_model(const ModelConfig& config, const BuildOptions&
 /// Every registered architecture.
 std::vector<std::string> architectures();
 
-/// One file an architecture.
-std::unique_ptr<Model> make_llama(const ModelConfig& config, const BuildOptions& options, Memory& memory);
-std::unique_ptr<Model> make_gpt2(const ModelConfig& config, const BuildOptions& options, Memory& memory);
-
 }  // namespace llmz::model
