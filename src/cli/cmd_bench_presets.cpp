@@ -141,7 +141,7 @@ Command add_bench_presets(CLI::App& bench) {
   CLI::App* parser =
       bench.add_subcommand("presets", "Training steps under several presets in turn: tokens/s as ratios, memory");
   auto* config = parser->add_option("--config", options->config, "JSON file as for `train`");
-  parser->add_option("--model", options->model, "Name in configs/models, or a model's JSON file")
+  parser->add_option("--model", options->model, "Name of a built-in model or of one in ./models, or a model's JSON file")
       ->excludes(config)
       ->capture_default_str();
   parser->add_option("--presets", options->presets, "Names, the first is what the others are compared with; else all")

@@ -221,7 +221,7 @@ Command add_bench_step(CLI::App& bench) {
   auto options = std::make_shared<Options>();
   CLI::App* parser = bench.add_subcommand("step", "Whole training steps of a model, on made-up tokens");
   auto* config = parser->add_option("--config", options->config, "JSON file as for `train`");
-  parser->add_option("--model", options->model, "Name in configs/models, or a model's JSON file")
+  parser->add_option("--model", options->model, "Name of a built-in model or of one in ./models, or a model's JSON file")
       ->excludes(config)
       ->capture_default_str();
   parser->add_option("--micro-batch", options->micro_batch, "Windows in a step; else as configured")

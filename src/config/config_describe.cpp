@@ -1,31 +1,15 @@
 // The schema in words: for error messages and for docs/config.md.
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include <spdlog/fmt/fmt.h>
 
 #include "config_schema.h"
 #include "config_text.h"
+#include "llmz/core/nearest.h"
 
 namespace llmz::train {
 namespace {
-
-/// Levenshtein's distance: single letters put in, left out or exchanged.
-size_t edit_distance(const std::string& a, const std::string& b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
 
 std::string last_part(const std::string& path) { return path.substr(path.rfind('.') + 1); }
 

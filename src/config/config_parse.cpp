@@ -2,14 +2,17 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "config_schema.h"
 #include "config_text.h"
-#include "llmz/core/error.h"
 #include "llmz/config/config_io.h"
 #include "llmz/config/presets.h"
+#include "llmz/core/builtin.h"
+#include "llmz/core/error.h"
+#include "llmz/core/nearest.h"
 
 namespace llmz::train {
 namespace {
@@ -107,6 +110,9 @@ class Reader {
     apply_members(text, "", text.root);
   }
 
+  /// After the last override.
+  void finish() const { check(missing_model_.empty(), "{}", missing_model_); }
+
   void apply_override(const std::string& argument) {
     const size_t equals = argument.find('=');
     const std::string source = "--set " + argument;
@@ -180,33 +186,47 @@ class Reader {
   }
 
   void load_model(const std::string& name, const std::string& where) {
-    const fs::path file = find_model(name, where);
-    const ConfigText text = read_config_text(file.lexically_normal().string(), "model");
-    check(text.root.is_object() && !text.root.contains("base"),
-          "{}: a model's file must be an object of model keys without \"base\"", text.source);
+    const std::optional<ConfigText> text = find_model(name, where);
+    if (!text) return;
+    check(text->root.is_object() && !text->root.contains("base"),
+          "{}: a model's file must be an object of model keys without \"base\"", text->source);
+    missing_model_.clear();
     config_.model = {};
-    apply_members(text, "model", text.root);
+    apply_members(*text, "model", text->root);
   }
 
-  /// "llama-60m" is <folder>/models/llama-60m.json or configs/models/llama-60m.json; with a slash or the ending .json
-  /// it is a path that starts at `folder_`.
-  fs::path find_model(const std::string& name, const std::string& where) const {
-    if (name.find('/') != std::string::npos || name.ends_with(".json")) {
-      check(fs::is_regular_file(folder_ / name), "{}: model file {} does not exist", where, (folder_ / name).string());
-      return folder_ / name;
+  /// "llama-60m" is <folder>/models/llama-60m.json or, failing that, built in; with a slash or the ending .json it is a
+  /// path that starts at `folder_`. Nothing where there is no such model, which is an error unless an override names
+  /// another one.
+  std::optional<ConfigText> find_model(const std::string& name, const std::string& where) {
+    const fs::path models = folder_ / "models";
+    const bool is_path = name.find('/') != std::string::npos || name.ends_with(".json");
+    const fs::path file = is_path ? folder_ / name : models / (name + ".json");
+    if (fs::is_regular_file(file)) return read_config_text(file.lexically_normal().string(), "model");
+    if (is_path) {
+      missing_model_ = fmt::format("{}: model file {} does not exist", where, file.string());
+      return std::nullopt;
     }
-    const std::set<std::string> folders = {(folder_ / "models").lexically_normal().string(), "configs/models"};
-    std::set<std::string> names;
-    for (const fs::path& models : {folder_ / "models", fs::path("configs/models")}) {
-      const fs::path file = models / (name + ".json");
-      if (fs::is_regular_file(file)) return file;
-      std::error_code ignored;  // a folder that is not there has no models
-      for (const auto& entry : fs::directory_iterator(models, ignored)) {
-        if (entry.path().extension() == ".json") names.insert(entry.path().stem().string());
-      }
+    if (const BuiltinFile* built_in = find_builtin(builtin_models(), name)) {
+      return parse_config_text(built_in->text, fmt::format("model {}", name), "model");
     }
-    fail("{}: no model \"{}\" in {}; known there: {}", where, name, fmt::join(folders, " or "),
-         names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")));
+    const std::vector<std::string> known = known_models(models);
+    missing_model_ = fmt::format("{}: no model \"{}\" in {} or built in; did you mean \"{}\"? known: {}", where, name,
+                                 models.lexically_normal().string(), nearest_name(name, known), fmt::join(known, ", "));
+    return std::nullopt;
+  }
+
+  /// Names in the folder `models`, and built-in ones.
+  static std::vector<std::string> known_models(const fs::path& models) {
+    std::vector<std::string> names = builtin_names(builtin_models());
+    std::set<std::string> own;
+    std::error_code ignored;  // a folder that is not there has no models
+    for (const auto& entry : fs::directory_iterator(models, ignored)) {
+      const std::string name = entry.path().stem().string();
+      if (entry.path().extension() == ".json" && find_builtin(builtin_models(), name) == nullptr) own.insert(name);
+    }
+    names.insert(names.begin(), own.begin(), own.end());
+    return names;
   }
 
   /// What stands behind the = of an override, as JSON of the key's type: texts may come without quotes, lists as a,b,c.
@@ -249,6 +269,7 @@ class Reader {
 
   RunConfig& config_;
   fs::path folder_;
+  std::string missing_model_;  ///< what is wrong with a model's name, until another takes its place
 };
 
 RunConfig read_config(const ConfigText& text, const std::vector<std::string>& overrides) {
@@ -256,12 +277,23 @@ RunConfig read_config(const ConfigText& text, const std::vector<std::string>& ov
   Reader reader(config, fs::path(text.source).parent_path());
   reader.apply_file(text);
   for (const std::string& argument : overrides) reader.apply_override(argument);
+  reader.finish();
   try {
     validate(config);
   } catch (const Error& error) {
     fail("{}: {}", text.source, error.what());
   }
   return config;
+}
+
+/// What a name that is no file may have meant.
+std::string built_in_hint(const std::string& path) {
+  const std::string stem = fs::path(path).stem().string();
+  if (find_builtin(builtin_configs(), stem) != nullptr) return fmt::format("; built in is \"{}\"", stem);
+  if (path.find('/') != std::string::npos || path.ends_with(".json")) return "";
+  const std::vector<std::string> known = builtin_names(builtin_configs());
+  return fmt::format(", and no built-in configuration; did you mean \"{}\"? built in: {}", nearest_name(path, known),
+                     fmt::join(known, ", "));
 }
 
 }  // namespace
@@ -273,6 +305,9 @@ RunConfig with_preset(RunConfig config, const std::string& name) {
 }
 
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides) {
+  const BuiltinFile* built_in = fs::is_regular_file(path) ? nullptr : find_builtin(builtin_configs(), path);
+  if (built_in != nullptr) return parse_run_config(built_in->text, path, overrides);
+  check(fs::exists(path), "{}: no such file{}", path, built_in_hint(path));
   return read_config(read_config_text(path), overrides);
 }
 

@@ -59,9 +59,14 @@ and in the order given; the last one wins. Texts need no quotes, lists are writt
 
 **Models.** `"model"` is an object of the keys below, or the name of a model, or an object that starts from a named one:
 `{"base": "llama-60m", "context": 2048}`. A name such as `llama-60m` means `models/llama-60m.json` beside the
-configuration or, failing that, `configs/models/llama-60m.json` in the working directory; a name with a slash or the
-ending `.json` is a path that starts at the configuration's folder. Such a file holds an object of model keys.
-`--set model=llama-130m` puts another model in the place of the file's.
+configuration (in the working directory where the configuration is no file) or, failing that, the model of that name
+inside the program: the files of `configs/models` are built in. A name with a slash or the ending `.json` is a path that
+starts at the configuration's folder. Such a file holds an object of model keys. `--set model=llama-130m` puts another
+model in the place of the file's, also of one that is not known.
+
+**Built-in configurations.** The files of `configs` are in the program too: `llmz train llama-60m-c4` and `llmz plan
+llama-60m-c4` take the built-in one where there is no file of that name. `llmz init` writes a configuration for your own
+data, with a comment at every key.
 
 **Presets.** `"preset": "lean"` fills in the keys of a named method first: the keys of `activations` and
 `weight_gradient` and where the optimizer's moments live; keys in the file then change single ones. `llmz plan --presets`

@@ -8,6 +8,7 @@
 #include "catch.h"
 #include "errors.h"
 #include "llmz/config/config_io.h"
+#include "llmz/core/builtin.h"
 
 using namespace llmz;
 using namespace llmz::train;
@@ -91,6 +92,50 @@ TEST_CASE("every model in configs/models has the size of its name") {
   }
 }
 
+TEST_CASE("the files of configs/ are in the program, to the letter") {
+  const auto check_all = [](std::span<const BuiltinFile> built_in, const fs::path& folder) {
+    const auto files = json_files(folder);
+    REQUIRE(built_in.size() == files.size());
+    for (const fs::path& file : files) {
+      INFO(file);
+      const BuiltinFile* found = find_builtin(built_in, file.stem().string());
+      REQUIRE(found != nullptr);
+      const bool same = found->text == read(file);
+      CHECK(same);
+    }
+  };
+  check_all(builtin_models(), kConfigs / "models");
+  check_all(builtin_configs(), kConfigs);
+}
+
+TEST_CASE("a built-in model or configuration is found by its name, after a file of that name") {
+  const Folder folder;
+  const RunConfig from_file = load_run_config((kConfigs / "llama-60m-c4-compact.json").string());
+  CHECK(to_json(load_run_config("llama-60m-c4-compact")) == to_json(from_file));
+  CHECK(load_run_config("llama-60m-c4", {"train.steps=7"}).train.steps == 7);
+
+  const std::string run = folder.write("run.json", R"({"model": "llama-60m"})");
+  CHECK(load_run_config(run).model.hidden == 512);
+  folder.write("models/llama-60m.json", R"({"hidden": 64, "heads": 4})");
+  CHECK(load_run_config(run).model.hidden == 64);
+
+  CHECK_ERROR(load_run_config("llama-60-c4"), "no such file", "did you mean \"llama-60m-c4\"?", "quickstart");
+  CHECK_ERROR(load_run_config("elsewhere/llama-60m-c4.json"), "no such file", "built in is \"llama-60m-c4\"");
+}
+
+TEST_CASE("an override takes the place of a model that is not known") {
+  const Folder folder;
+  for (const char* model : {R"("nowhere")", R"("nowhere.json")", R"({"base": "nowhere", "layers": 5})"}) {
+    const std::string run = folder.write("run.json", "{\"model\": " + std::string(model) + "}");
+    CHECK_ERROR(load_run_config(run), "run.json:1", "nowhere");
+    CHECK_ERROR(load_run_config(run, {"model.layers=2"}), "run.json:1", "nowhere");
+    CHECK(load_run_config(run, {"model=llama-60m"}).model.layers == 8);
+    CHECK(load_run_config(run, {"model.base=llama-60m", "model.layers=2"}).model.layers == 2);
+    CHECK_ERROR(load_run_config(run, {"model=llama-60m", "model=llama-61m"}), "--set model=llama-61m",
+                "did you mean \"llama-60m\"?");
+  }
+}
+
 TEST_CASE("docs/config.md lists the keys as the parser knows them") {
   const fs::path file = fs::path(LLMZ_SOURCE_DIR) / "docs" / "config.md";
   if (std::getenv("LLMZ_WRITE_DOCS")) std::ofstream(file, std::ios::binary) << config_reference_markdown();
@@ -148,7 +193,8 @@ TEST_CASE("a model that cannot be had is an error") {
   const auto load = [&](const std::string& model) {
     return load_run_config(folder.write("run.json", "{\n\"model\": \"" + model + "\"}"));
   };
-  CHECK_ERROR(load("smal"), "run.json:2", "no model \"smal\"", "models or ", "known there:", "small");
+  CHECK_ERROR(load("smal"), "run.json:2", "no model \"smal\"", "models or built in", "did you mean \"small\"?",
+              "known: ", "llama-60m");
   CHECK_ERROR(load("missing.json"), "run.json:2", "missing.json", "does not exist");
   CHECK_ERROR(load("typo"), "typo.json:3", "unknown key \"model.hiden\"", "did you mean \"model.hidden\"?");
   CHECK_ERROR(load("twice"), "twice.json:2", "\"model.heads\"", "twice");
@@ -156,7 +202,8 @@ TEST_CASE("a model that cannot be had is an error") {
   CHECK_ERROR(load("list"), "list.json", "object");
   CHECK_ERROR(load("broken"), "broken.json:1:2", "not valid JSON");
   CHECK_ERROR(load_run_config(folder.write("run.json", "{}"), {"model=smal"}), "--set model=smal", "no model \"smal\"");
-  CHECK_ERROR(parse_run_config(R"({"model": "x"})", "configs/run.json"), "no model \"x\" in configs/models;");
+  CHECK_ERROR(parse_run_config(R"({"model": "x"})", "configs/run.json"),
+              "no model \"x\" in configs/models or built in;");
 }
 
 TEST_CASE("a file that cannot be read is an error with its name") {

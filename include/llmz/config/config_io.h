@@ -8,10 +8,10 @@
 
 namespace llmz::train {
 
-/// Reads the JSON file at `path`, then applies `overrides` ("a.b=value", in order; the last one wins) and checks the
-/// result with `validate`. docs/config.md describes the format. Throws Error that names file, line and key: not JSON,
-/// unknown key (with the nearest known one), duplicate key, wrong type, value out of range, keys that do not fit
-/// together.
+/// Reads the JSON file at `path` or, where there is none, the built-in configuration of that name, then applies
+/// `overrides` ("a.b=value", in order; the last one wins) and checks the result with `validate`. docs/config.md
+/// describes the format. Throws Error that names file, line and key: not JSON, unknown key (with the nearest known
+/// one), duplicate key, wrong type, value out of range, keys that do not fit together.
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides = {});
 
 /// The same from text. `source` stands in errors for the file; model names are looked up beside it.
