@@ -39,6 +39,8 @@ void adamw_as(const AdamWArgs& args) {
   const AdamScalars<compute_t<W>> scalars = adam_scalars<compute_t<W>>(args);
   const std::array flat = merge_dimensions(std::array{args.weight, args.m, args.v, args.grad});
   const ChunkGrid grid(flat[0]);
+  // While random words are made no memory is asked for: in shorter turns the processor reads ahead across them.
+  const int64_t step = args.rounding.stochastic ? kChunk / 2 : kChunk;
 #pragma omp parallel if (grid.size() > kParallelChunks)
   {
     Operand<W> weight(flat[0]);
@@ -48,8 +50,13 @@ void adamw_as(const AdamWArgs& args) {
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < grid.size(); ++i) {
       const Chunk c = grid[i];
-      simd<adamw_loop<W, M, G>>(weight.modify(c), m.modify(c), v.modify(c), grad.read(c), scalars,
-                                rounder.output(c.column, c.count), c.count);
+      W* const w = weight.modify(c);
+      M *const first = m.modify(c), *const second = v.modify(c);
+      const G* const g = grad.read(c);
+      for (int64_t j = 0; j < c.count; j += step) {
+        const int64_t n = std::min(step, c.count - j);
+        simd<adamw_loop<W, M, G>>(w + j, first + j, second + j, g + j, scalars, rounder.output(c.column + j, n), n);
+      }
       weight.commit(c);
       m.commit(c);
       v.commit(c);

@@ -12,7 +12,8 @@
 namespace llmz::cpu {
 namespace {
 
-constexpr int64_t kLanes = 16;  // counters that run side by side; 64 words
+constexpr int64_t kLanes = 32;  // counters that run side by side; 128 words
+constexpr uint32_t kRounds = 10;
 constexpr uint32_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
 constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
 
@@ -28,7 +29,7 @@ LLMZ_INLINE void philox_loop(uint32_t* __restrict out, const PhiloxStream& s, ui
     uint32_t c0 = static_cast<uint32_t>(index), c1 = static_cast<uint32_t>(index >> 32), c2 = s.stream0, c3 = s.stream1;
     uint32_t key0 = s.key0, key1 = s.key1;
 #pragma GCC unroll 10
-    for (int round = 0; round < 10; ++round) {
+    for (uint32_t round = 0; round < kRounds; ++round) {
       const uint64_t p0 = uint64_t{kMultiplier0} * c0, p1 = uint64_t{kMultiplier1} * c2;
       c0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ key0;
       c2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ key1;
@@ -78,19 +79,23 @@ LLMZ_TARGET_AVX512 LLMZ_INLINE void store_blocks(uint32_t* out, const PhiloxVect
 }
 
 LLMZ_TARGET_AVX512 void philox_avx512(uint32_t* out, const PhiloxStream& s, uint64_t first, int64_t groups) {
+  alignas(64) int64_t keys[kRounds][2];  // read from memory where they are used, which costs nothing beside the sums
+  for (uint32_t r = 0; r < kRounds; ++r) {
+    keys[r][0] = s.key0 + r * kWeyl0;
+    keys[r][1] = s.key1 + r * kWeyl1;
+  }
   for (int64_t i = 0; i < groups; ++i, first += kLanes, out += 4 * kLanes) {
-    PhiloxVector a = counters(s, first), b = counters(s, first + 8);
-    uint32_t key0 = s.key0, key1 = s.key1;
+    PhiloxVector v[kLanes / 8];
+#pragma GCC unroll 4
+    for (int j = 0; j < kLanes / 8; ++j) v[j] = counters(s, first + static_cast<uint64_t>(8 * j));
 #pragma GCC unroll 10
-    for (int round = 0; round < 10; ++round) {
-      const __m512i k0 = _mm512_set1_epi64(key0), k1 = _mm512_set1_epi64(key1);
-      philox_round(a, k0, k1);
-      philox_round(b, k0, k1);
-      key0 += kWeyl0;
-      key1 += kWeyl1;
+    for (uint32_t r = 0; r < kRounds; ++r) {
+      const __m512i k0 = _mm512_set1_epi64(keys[r][0]), k1 = _mm512_set1_epi64(keys[r][1]);
+#pragma GCC unroll 4
+      for (int j = 0; j < kLanes / 8; ++j) philox_round(v[j], k0, k1);
     }
-    store_blocks(out, a);
-    store_blocks(out + 32, b);
+#pragma GCC unroll 4
+    for (int j = 0; j < kLanes / 8; ++j) store_blocks(out + 32 * j, v[j]);
   }
 }
 

@@ -34,9 +34,8 @@ LLMZ_INLINE void store(double* p, double x) { *p = x; }
 /// As bf16's constructor, without a branch.
 LLMZ_INLINE void store(bf16* p, float x) {
   const uint32_t u = std::bit_cast<uint32_t>(x);
-  const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  const uint32_t nan = (u >> 16) | 0x40u;
-  p->bits = static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
+  const uint32_t rounded = u + 0x7fffu + ((u >> 16) & 1u), nan = u | 0x400000u;
+  p->bits = static_cast<uint16_t>((x == x ? rounded : nan) >> 16);
 }
 
 /// e^x to about 1 ulp, with the limits of std::exp: +inf above 88.73, denormals and 0 below −87.3, NaN stays NaN.
