@@ -5,9 +5,9 @@
 
 #include "llmz/core/random.h"
 #include "llmz/core/transfer.h"
+#include "llmz/engine/matmul_peak.h"
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/threads.h"
-#include "llmz/engine/matmul_peak.h"
 
 namespace llmz::cli {
 namespace {
@@ -57,8 +57,8 @@ BenchResult run_case(const BenchCase& bench_case, double seconds, const train::P
     taken.push_back(std::chrono::duration<double>(Clock::now() - start).count());
     total += taken.back();
   }
-  return {bench_case.name, timing_of(std::move(taken)), bench_case.bytes * static_cast<double>(dtype_bytes(type)) / 4,
-          dry.flops};
+  const double share = bench_case.own_types ? 1.0 : static_cast<double>(dtype_bytes(type)) / 4;
+  return {bench_case.name, timing_of(std::move(taken)), bench_case.bytes * share, dry.flops};
 }
 
 Tensor normal_tensor(BenchExec& exec, Shape shape, float stddev) {

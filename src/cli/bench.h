@@ -31,6 +31,7 @@ struct BenchCase {
   std::string name;
   double bytes = 0;  ///< moved in one run were all f32, each tensor counted once for reading and once for writing
   std::function<std::function<void(Exec&)>(BenchExec&)> prepare;
+  bool own_types = false;  ///< the case does not look at BenchExec's type: `bytes` are what it moves
 };
 
 struct BenchResult {

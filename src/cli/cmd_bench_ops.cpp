@@ -146,7 +146,7 @@ void add_movement(std::vector<BenchCase>& cases, const Options& o) {
                    }});
 }
 
-void add_loss_and_optimizer(std::vector<BenchCase>& cases, const Options& o) {
+void add_loss(std::vector<BenchCase>& cases, const Options& o) {
   const int64_t v = o.vocabulary, h = o.hidden, chunk = std::min<int64_t>(o.tokens(), 1024);
   cases.push_back(
       {fmt::format("softmax_cross_entropy {}x{}", chunk, v), traffic(2, chunk, v), [=](BenchExec& e) -> Run {
@@ -162,18 +162,48 @@ void add_loss_and_optimizer(std::vector<BenchCase>& cases, const Options& o) {
                      const Tensor x = f32_tensor(e, {v, h}), total = f32_tensor(e, {1});
                      return [=](Exec& exec) { ops::sum_of_squares(exec, total, x); };
                    }});
-  cases.push_back({fmt::format("adamw {}x{}", v, h), traffic(7, v, h), [=](BenchExec& e) -> Run {
-                     const Tensor weight = normal_tensor(e, {v, h}), grad = f32_tensor(e, {v, h});
-                     const Tensor m = f32_tensor(e, {v, h}), second = f32_tensor(e, {v, h});
-                     const ops::AdamWArgs args{{.weight = weight, .grad = grad, .lr = 1e-4f}, {}, m, second};
-                     return [=](Exec& exec) { ops::adamw(exec, args); };
-                   }});
 }
 
 Tensor zero_f32(BenchExec& e, Shape shape) {
   const Tensor t = f32_tensor(e, shape);
   ops::fill(e, t, 0.0);
   return t;
+}
+
+/// The update of one weight [vocabulary, hidden] as each of precision.weights does it, whatever --precision is.
+void add_updates(std::vector<BenchCase>& cases, const Options& o) {
+  struct Kind {
+    const char* name;
+    DType weight, moments, grad;
+    bool shadow, stochastic;
+  };
+  constexpr DType f32 = DType::f32, bf16 = DType::bf16;
+  const Shape shape = {o.vocabulary, o.hidden};
+  for (const Kind k : {Kind{"f32", f32, f32, f32, false, false},
+                       {"bf16 master", f32, f32, f32, true, false},
+                       {"bf16 stochastic", bf16, f32, f32, false, true},
+                       {"bf16 pure", bf16, bf16, bf16, false, true},
+                       {"bf16 nearest", bf16, bf16, bf16, false, false}}) {
+    const size_t bytes = 2 * (dtype_bytes(k.weight) + 2 * dtype_bytes(k.moments)) + dtype_bytes(k.grad) +
+                         (k.shadow ? dtype_bytes(bf16) : 0);
+    BenchCase adamw{fmt::format("adamw {}", k.name), static_cast<double>(bytes) * static_cast<double>(shape.numel()),
+                    [=](BenchExec& e) -> Run {
+                      const auto make = [&](DType dtype, double value) {
+                        const Tensor t = e.memory.persistent("bench", Category::workspace, shape, dtype);
+                        ops::fill(e, t, value);
+                        return t;
+                      };
+                      ops::AdamWArgs args{{.weight = make(k.weight, 0.5), .grad = make(k.grad, 0.1), .lr = 1e-4f},
+                                          {},
+                                          make(k.moments, 0.1),
+                                          make(k.moments, 0.01)};
+                      if (k.shadow) args.rounding.shadow = make(bf16, 0.5);
+                      if (k.stochastic) args.rounding.stochastic = RandomStream(1, Purpose::weight_rounding);
+                      return [=](Exec& exec) { ops::adamw(exec, args); };
+                    }};
+    adamw.own_types = true;
+    cases.push_back(std::move(adamw));
+  }
 }
 
 void add_quant(std::vector<BenchCase>& cases, const Options& o) {
@@ -235,7 +265,8 @@ std::vector<BenchCase> all_cases(const Options& o) {
   add_attention(cases, o, 1024);
   add_activations(cases, o);
   add_movement(cases, o);
-  add_loss_and_optimizer(cases, o);
+  add_loss(cases, o);
+  add_updates(cases, o);
   add_quant(cases, o);
   add_sketches(cases, o);
   std::erase_if(cases, [&](const BenchCase& c) { return c.name.find(o.only) == std::string::npos; });
