@@ -8,6 +8,7 @@
 namespace llmz::cpu {
 namespace {
 
+constexpr const char* kVariable = "LLMZ_CPU_ISA";
 constexpr Isa kSets[] = {Isa::baseline, Isa::avx2, Isa::avx512};
 
 }  // namespace
@@ -51,6 +52,17 @@ Isa choose_isa(const char* wanted) {
        isa_name(widest));
 }
 
-Isa isa_from_environment() { return choose_isa(std::getenv("LLMZ_CPU_ISA")); }
+void check_environment_isa() {
+  static const Isa chosen = choose_isa(std::getenv(kVariable));  // once it did not throw it never will
+  static_cast<void>(chosen);
+}
+
+const Isa kProcessIsa = [] {
+  try {
+    return choose_isa(std::getenv(kVariable));
+  } catch (const Error&) {  // before main nobody could print it; the first op does
+    return widest_isa();
+  }
+}();
 
 }  // namespace llmz::cpu

@@ -42,15 +42,12 @@ Isa widest_isa();
 /// What `wanted` names, or the widest if it is null; an Error if there is no such name or the processor lacks it.
 Isa choose_isa(const char* wanted);
 
-/// choose_isa of the environment's LLMZ_CPU_ISA.
-Isa isa_from_environment();
-
-/// What this process runs. Throws what choose_isa does, so it is first asked for outside of parallel regions
-/// (src/ops/dispatch.h).
-inline Isa isa() {
-  static const Isa chosen = isa_from_environment();
-  return chosen;
-}
+/// choose_isa of the environment's LLMZ_CPU_ISA, made when the program starts; the widest if that names none.
+extern const Isa kProcessIsa;
+/// What this process runs.
+inline Isa isa() { return kProcessIsa; }
+/// Throws what choose_isa throws at LLMZ_CPU_ISA.
+void check_environment_isa();
 
 template <auto kLoop>
 struct Simd;

@@ -121,7 +121,7 @@ void dispatch(const Exec& exec, const Arguments& arguments, CpuTwin&& cpu_twin, 
   arguments.require(!arguments.mixed_with_meta(), "some arguments are on meta, others on {}", device_name(device));
   if (device.type == DeviceType::meta) return;
   if (device.type == DeviceType::cpu) {
-    cpu::isa();  // an LLMZ_CPU_ISA that cannot be is told here: inside the twin's parallel region nobody could catch it
+    cpu::check_environment_isa();
     return cpu_twin();
   }
   arguments.require(!arguments.is_double(), "f64 is computed on the CPU only");

@@ -14,6 +14,9 @@ void set_threads(int threads) {
 
 int threads() { return omp_get_max_threads(); }
 
-std::string_view instruction_set() { return cpu::isa_name(cpu::isa()); }
+std::string_view instruction_set() {
+  cpu::check_environment_isa();
+  return cpu::isa_name(cpu::isa());
+}
 
 }  // namespace llmz::ops
