@@ -89,7 +89,7 @@ TEST_CASE("weights rounded at random are those of the definition, for any number
       HostTensor weight(type, shape), m(DType::f32, shape), v(DType::f32, shape);
       weight.assign(start.values());
       HostTensor g = grad;
-      ops::AdamWArgs args{.weight = weight.tensor(), .grad = g.tensor(), .m = m.tensor(), .v = v.tensor(), .lr = 1e-3f};
+      ops::AdamWArgs args{{.weight = weight.tensor(), .grad = g.tensor(), .lr = 1e-3f}, {}, m.tensor(), v.tensor()};
       if (stochastic) args.rounding = {.stochastic = stream, .first = 9};
       run_op([&](Exec& e) { ops::adamw(e, args); });
       return weight.values();
@@ -115,8 +115,7 @@ TEST_CASE("adamw leaves the master's rounding in its shadow", "[isa]") {
     const Shape shape = {count};
     HostTensor weight = HostTensor::random(DType::f32, shape, 1), grad = HostTensor::random(DType::f32, shape, 2);
     HostTensor m(DType::f32, shape), v(DType::f32, shape), shadow(DType::bf16, shape);
-    ops::AdamWArgs args{
-        .weight = weight.tensor(), .grad = grad.tensor(), .m = m.tensor(), .v = v.tensor(), .lr = 1e-3f};
+    ops::AdamWArgs args{{.weight = weight.tensor(), .grad = grad.tensor(), .lr = 1e-3f}, {}, m.tensor(), v.tensor()};
     args.rounding.shadow = shadow.tensor();
     run_op([&](Exec& e) { ops::adamw(e, args); });
     const std::vector<double> master = weight.values(), copy = shadow.values();
