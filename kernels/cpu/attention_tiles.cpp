@@ -196,15 +196,10 @@ LLMZ_INLINE void backward(const BackwardTile& t) {
   }
 }
 
-#ifdef __AVX512F__
-constexpr int kBaselineWidth = 16;
-#else
-constexpr int kBaselineWidth = 4;
-#endif
-void forward_base(const ForwardTile& t) { forward<kBaselineWidth>(t); }
-void backward_base(const BackwardTile& t) { backward<kBaselineWidth>(t); }
+void forward_base(const ForwardTile& t) { forward<4>(t); }
+void backward_base(const BackwardTile& t) { backward<4>(t); }
 
-#ifdef LLMZ_ISA_CLONES
+#ifdef __x86_64__
 LLMZ_TARGET_AVX2 void forward_avx2(const ForwardTile& t) { forward<8>(t); }
 LLMZ_TARGET_AVX2 void backward_avx2(const BackwardTile& t) { backward<8>(t); }
 LLMZ_TARGET_AVX512 void forward_avx512(const ForwardTile& t) { forward<16>(t); }
@@ -214,7 +209,7 @@ LLMZ_TARGET_AVX512 void backward_avx512(const BackwardTile& t) { backward<16>(t)
 }  // namespace
 
 AttentionTiles attention_tiles([[maybe_unused]] Isa set) {
-#ifdef LLMZ_ISA_CLONES
+#ifdef __x86_64__
   if (set == Isa::avx512) return {forward_avx512, backward_avx512};
   if (set == Isa::avx2) return {forward_avx2, backward_avx2};
 #endif

@@ -23,7 +23,7 @@ std::string_view isa_name(Isa isa) {
 }
 
 Isa widest_isa() {
-#ifdef LLMZ_ISA_CLONES
+#ifdef __x86_64__
   __builtin_cpu_init();
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi") ||
       !__builtin_cpu_supports("bmi2")) {

@@ -24,8 +24,10 @@
 #define LLMZ_IVDEP _Pragma("GCC ivdep")
 #endif
 
-#if defined(__x86_64__) && !defined(__AVX512F__)
+#ifdef __x86_64__
+#ifndef __AVX512F__
 #define LLMZ_ISA_CLONES 1
+#endif
 #define LLMZ_TARGET_AVX2 __attribute__((target("avx2,fma,bmi,bmi2")))
 #define LLMZ_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi,bmi2")))
 #endif
@@ -33,7 +35,7 @@
 namespace llmz::cpu {
 
 /// Instruction sets that kernels are compiled for, each with all before it. Built for one processor (-march=native with
-/// AVX-512), or for another architecture, there is only what the compiler was told: the baseline.
+/// AVX-512) or for another architecture, loops are compiled once, for what the compiler was told.
 enum class Isa : uint8_t { baseline, avx2, avx512 };
 
 std::string_view isa_name(Isa isa);

@@ -7,8 +7,6 @@
 #include <immintrin.h>
 #endif
 
-#include <algorithm>
-
 namespace llmz::cpu {
 namespace {
 
