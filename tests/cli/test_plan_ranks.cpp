@@ -12,10 +12,11 @@ namespace {
 
 constexpr const char* k60m = LLMZ_SOURCE_DIR "/configs/llama-60m-c4.json";
 
-/// The plan as JSON of LLaMA-60M (8 layers, 512 wide, 1376 between) with `settings`.
+/// The plan as JSON of LLaMA-60M (8 layers, 512 wide, 1376 between) in fp32, with `settings`.
 json plan_of_60m(const ScratchFolder& scratch, int ranks, const std::vector<std::string>& settings,
                  const std::vector<std::string>& more = {}) {
-  std::vector<std::string> arguments = {"plan", k60m, "--json", "--ranks", std::to_string(ranks)};
+  std::vector<std::string> arguments = {"plan", k60m, "--json", "--set", "precision=fp32"};
+  arguments.insert(arguments.end(), {"--ranks", std::to_string(ranks)});
   for (const std::string& setting : settings) arguments.insert(arguments.end(), {"--set", setting});
   arguments.insert(arguments.end(), more.begin(), more.end());
   const Outcome outcome = run_llmz(scratch.path(), arguments);
