@@ -5,7 +5,7 @@
 
 namespace llmz::codec {
 
-Packed::Packed(std::string name, const QuantConfig& quant, DType dtype, uint32_t layer, const Clock* clock)
+Packed::Packed(std::string name, const QuantConfig& quant, DType dtype, uint32_t layer, const subspace::Clock* clock)
     : name_(std::move(name)),
       scales_name_(name_ + ".scales"),
       values_name_(name_ + ".values"),
@@ -31,13 +31,13 @@ void Packed::pack(Exec& exec, Tensor x) {
   width_ = x.dim(1);
   codes_ = exec.memory.take(name_, Category::codes, {x.dim(0), format_.row_bytes(width_)}, DType::u8);
   scales_ = exec.memory.take(scales_name_, Category::codes, {x.dim(0), format_.groups(width_)}, DType::bf16);
-  ops::quantize(exec, codes_.tensor(), scales_.tensor(), x, format_, rotation_signs(*clock_, layer_),
-                rounding_draws(*clock_, layer_));
+  ops::quantize(exec, codes_.tensor(), scales_.tensor(), x, format_, subspace::rotation_signs(*clock_, layer_),
+                subspace::rounding_draws(*clock_, layer_));
 }
 
 void Packed::unpack(Exec& exec, Tensor into) const {
   if (!packs_) return ops::copy(exec, into, values_.tensor());
-  ops::dequantize(exec, into, codes_.tensor(), scales_.tensor(), format_, rotation_signs(*clock_, layer_));
+  ops::dequantize(exec, into, codes_.tensor(), scales_.tensor(), format_, subspace::rotation_signs(*clock_, layer_));
 }
 
 Buffer Packed::values(Exec& exec) const {

@@ -8,7 +8,7 @@ namespace llmz::codec {
 /// Holds a tensor [T,n] until backward: as it is, or in few bits.
 class Packed {
  public:
-  Packed(std::string name, const QuantConfig& quant, DType dtype, uint32_t layer, const Clock* clock);
+  Packed(std::string name, const QuantConfig& quant, DType dtype, uint32_t layer, const subspace::Clock* clock);
 
   bool packs() const { return packs_; }
   /// A buffer [T,n] to write what will be held: the held one itself unless it is packed.
@@ -28,7 +28,7 @@ class Packed {
   ops::QuantFormat format_;
   DType dtype_;
   uint32_t layer_;
-  const Clock* clock_;
+  const subspace::Clock* clock_;
   int64_t width_ = 0;
   Buffer values_, codes_, scales_;
 };

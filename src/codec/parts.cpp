@@ -39,18 +39,18 @@ void Parted::observe(Exec& exec, Tensor x) {
   for_parts(x, [&](Part& part, Tensor view) { part.observe(exec, view); });
 }
 
-std::vector<State> Parted::states() const {
-  std::vector<State> all;
+std::vector<subspace::State> Parted::states() const {
+  std::vector<subspace::State> all;
   for (const auto& part : parts_) {
-    for (State& state : part->states()) all.push_back(std::move(state));
+    for (subspace::State& state : part->states()) all.push_back(std::move(state));
   }
   return all;
 }
 
-std::vector<Spectrum> Parted::spectra() const {
-  std::vector<Spectrum> all;
+std::vector<subspace::Spectrum> Parted::spectra() const {
+  std::vector<subspace::Spectrum> all;
   for (const auto& part : parts_) {
-    for (Spectrum& spectrum : part->spectra()) all.push_back(std::move(spectrum));
+    for (subspace::Spectrum& spectrum : part->spectra()) all.push_back(std::move(spectrum));
   }
   return all;
 }

@@ -23,8 +23,8 @@ class Part {
   virtual std::vector<int64_t> periods() const { return {}; }
   virtual bool observes() const { return false; }
   virtual void observe(Exec&, Tensor) {}
-  virtual std::vector<State> states() const { return {}; }
-  virtual std::vector<Spectrum> spectra() const { return {}; }
+  virtual std::vector<subspace::State> states() const { return {}; }
+  virtual std::vector<subspace::Spectrum> spectra() const { return {}; }
 };
 
 /// A lossy codec: the parts of a tensor, each coded by itself.
@@ -48,8 +48,8 @@ class Parted final : public Codec {
   std::vector<int64_t> periods() const override;
   bool observes() const override;
   void observe(Exec& exec, Tensor x) override;
-  std::vector<State> states() const override;
-  std::vector<Spectrum> spectra() const override;
+  std::vector<subspace::State> states() const override;
+  std::vector<subspace::Spectrum> spectra() const override;
 
  protected:
   void do_keep(Exec& exec, Buffer x, Rebuild) override;

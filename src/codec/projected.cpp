@@ -9,8 +9,8 @@ namespace {
 /// Stores x under another codec and sketches what that gives back, in backward: a low-rank gradient whatever is stored.
 class Projected final : public Codec {
  public:
-  Projected(const CodecOptions& o, const ProjectorConfig& projector, Memory& memory)
-      : sketcher_(projector, o.name, o.widths[0], o.dtype, o.layer, o.clock, memory),
+  Projected(const CodecOptions& o, const subspace::ProjectorConfig& projector, Memory& memory)
+      : source_(projector, o.name, o.widths[0], o.dtype, o.layer, o.clock, memory),
         inner_(make_codec(inner_options(o), memory)),
         sketch_name_(o.name + ".sketch"),
         dtype_(o.dtype) {}
@@ -19,23 +19,23 @@ class Projected final : public Codec {
   bool decodes_in_forward() const override { return inner_->decodes_in_forward(); }
   Category input_category() const override { return inner_->input_category(); }
   Buffer decode(Exec& exec) override { return inner_->decode(exec); }
-  const Projector* projector() const override { return &sketcher_.projector(); }
+  const Projector* projector() const override { return &source_.projector(); }
 
   void low_rank_grad(Exec& exec, Tensor factor, Tensor dy, Tensor x) override {
     Buffer decoded;
     if (!x.present()) decoded = inner_->decode(exec);
     const Tensor input = x.present() ? x : decoded.tensor();
     const Buffer z =
-        exec.memory.take(sketch_name_, Category::activations, {input.dim(0), sketcher_.projector().rank()}, dtype_);
-    ops::project(exec, z.tensor(), input, sketcher_.projector());
+        exec.memory.take(sketch_name_, Category::activations, {input.dim(0), source_.projector().rank()}, dtype_);
+    ops::project(exec, z.tensor(), input, source_.projector());
     ops::matmul(exec, {.c = factor, .a = dy, .b = z.tensor(), .transpose_a = true, .accumulate = true});
   }
-  void advance() override { sketcher_.advance(); }
-  std::vector<int64_t> periods() const override { return sketcher_.periods(); }
-  bool observes() const override { return sketcher_.observes(); }
-  void observe(Exec& exec, Tensor x) override { sketcher_.observe(exec, x); }
-  std::vector<State> states() const override { return sketcher_.states(); }
-  std::vector<Spectrum> spectra() const override { return sketcher_.spectra(); }
+  void advance() override { source_.advance(); }
+  std::vector<int64_t> periods() const override { return source_.periods(); }
+  bool observes() const override { return source_.observes(); }
+  void observe(Exec& exec, Tensor x) override { source_.observe(exec, x); }
+  std::vector<subspace::State> states() const override { return source_.states(); }
+  std::vector<subspace::Spectrum> spectra() const override { return source_.spectra(); }
 
  protected:
   void do_keep(Exec& exec, Buffer x, Rebuild rebuild) override { inner_->keep(exec, std::move(x), std::move(rebuild)); }
@@ -49,7 +49,7 @@ class Projected final : public Codec {
     return o;
   }
 
-  Sketcher sketcher_;
+  subspace::ProjectorSource source_;
   std::unique_ptr<Codec> inner_;
   std::string sketch_name_;
   DType dtype_;
@@ -57,7 +57,8 @@ class Projected final : public Codec {
 
 }  // namespace
 
-std::unique_ptr<Codec> make_projected(const CodecOptions& options, const ProjectorConfig& projector, Memory& memory) {
+std::unique_ptr<Codec> make_projected(const CodecOptions& options, const subspace::ProjectorConfig& projector,
+                                      Memory& memory) {
   auto codec = std::make_unique<Projected>(options, projector, memory);
   codec->allow_probes(options, memory);
   return codec;

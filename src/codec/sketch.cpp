@@ -11,45 +11,45 @@ namespace {
 class Sketch final : public Part {
  public:
   Sketch(const CodecOptions& o, const std::string& name, int64_t width, uint32_t layer, Memory& memory)
-      : sketcher_(o.config.projector, name, width, o.dtype, layer, o.clock, memory),
+      : source_(o.config.projector, name, width, o.dtype, layer, o.clock, memory),
         z_(name, o.config.quant, o.dtype, layer, o.clock) {}
 
   SketchOutput sketch_output(Exec& exec, int64_t tokens) override {
-    if (!sketcher_.projector().only_signs()) return {};
-    made_ = z_.target(exec, tokens, sketcher_.projector().rank());
-    return {made_.tensor(), &sketcher_.projector()};
+    if (!source_.projector().only_signs()) return {};
+    made_ = z_.target(exec, tokens, source_.projector().rank());
+    return {made_.tensor(), &source_.projector()};
   }
   void encode(Exec& exec, Tensor x) override {
     Buffer z = std::move(made_);
     if (!z) {
-      z = z_.target(exec, x.dim(0), sketcher_.projector().rank());
-      ops::project(exec, z.tensor(), x, sketcher_.projector());
+      z = z_.target(exec, x.dim(0), source_.projector().rank());
+      ops::project(exec, z.tensor(), x, source_.projector());
     }
     z_.hold(exec, std::move(z));
   }
   void decode(Exec& exec, Tensor into) override {
     const Buffer z = z_.values(exec);
-    ops::expand(exec, {.out = into, .z = z.tensor()}, sketcher_.projector());
+    ops::expand(exec, {.out = into, .z = z.tensor()}, source_.projector());
   }
   void drop() override {
     z_.drop();
     made_.reset();
   }
 
-  const Projector* projector() const override { return &sketcher_.projector(); }
+  const Projector* projector() const override { return &source_.projector(); }
   void low_rank_grad(Exec& exec, Tensor factor, Tensor dy) override {
     const Buffer z = z_.values(exec);
     ops::matmul(exec, {.c = factor, .a = dy, .b = z.tensor(), .transpose_a = true, .accumulate = true});
   }
-  void advance() override { sketcher_.advance(); }
-  std::vector<int64_t> periods() const override { return sketcher_.periods(); }
-  bool observes() const override { return sketcher_.observes(); }
-  void observe(Exec& exec, Tensor x) override { sketcher_.observe(exec, x); }
-  std::vector<State> states() const override { return sketcher_.states(); }
-  std::vector<Spectrum> spectra() const override { return sketcher_.spectra(); }
+  void advance() override { source_.advance(); }
+  std::vector<int64_t> periods() const override { return source_.periods(); }
+  bool observes() const override { return source_.observes(); }
+  void observe(Exec& exec, Tensor x) override { source_.observe(exec, x); }
+  std::vector<subspace::State> states() const override { return source_.states(); }
+  std::vector<subspace::Spectrum> spectra() const override { return source_.spectra(); }
 
  private:
-  Sketcher sketcher_;
+  subspace::ProjectorSource source_;
   Packed z_;
   Buffer made_;  ///< z of the x that is kept next, made along with it
 };

@@ -3,15 +3,15 @@
 #include <algorithm>
 
 #include "llmz/codec/codec.h"
+#include "llmz/config/config_io.h"
 #include "llmz/model/model.h"
 #include "llmz/optim/optimizer.h"
-#include "llmz/config/config_io.h"
 
 namespace llmz::train {
 namespace {
 
 using codec::CodecConfig;
-using codec::ProjectorConfig;
+
 using codec::QuantConfig;
 using model::ModelConfig;
 using nn::ActivationsConfig;
@@ -20,6 +20,8 @@ using optim::LrScale;
 using optim::OptimizerConfig;
 using optim::ScheduleConfig;
 using optim::SubspaceConfig;
+using subspace::ProjectorConfig;
+using subspace::ProjectorConfig;
 
 // clang-format off
 template <auto... Members>
@@ -101,14 +103,14 @@ struct KeyFamily {
 Keys projector_keys(const KeyFamily<ProjectorConfig>& of) {
   using P = ProjectorConfig;
   return {
-      of.key("projector", &P::kind, "of a sketch; `prac`: principal and random part", {}, codec::projector_kinds()),
+      of.key("projector", &P::kind, "of a sketch; `prac`: principal and random part", {}, subspace::projector_kinds()),
       of.key(
           "rank", &P::rank,
           "columns of the projector (`prac`: of its principal part): up to 1 a fraction of the tensor's width, above a "
           "number",
           above(0)),
       of.key("random_rank", &P::random_rank, "`prac`: columns of the random part", above(0)),
-      of.key("random", &P::random, "`prac`: kind of the random part", {}, codec::random_kinds()),
+      of.key("random", &P::random, "`prac`: kind of the random part", {}, subspace::random_kinds()),
       of.key("refresh", &P::refresh, "steps between new projectors", between(1, kMaxSteps)),
       of.key("random_refresh", &P::random_refresh, "`prac`: of the random part alone; 0 = with the principal part",
              between(0, kMaxSteps)),

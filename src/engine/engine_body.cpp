@@ -8,7 +8,7 @@ namespace llmz::train {
 namespace {
 
 /// Refreshes of different periods take different memory, so each combination is a program of its own.
-std::string name_of_refresh(const codec::Clock& clock) {
+std::string name_of_refresh(const subspace::Clock& clock) {
   return clock.step == 0 ? ".start" : fmt::format(".every {}", fmt::join(clock.due, " and "));
 }
 
@@ -79,10 +79,10 @@ void Engine::Body::refresh(Exec& exec) {
 
 void Engine::Body::share_bases(Exec& exec) {
   std::vector<std::vector<Tensor>> by_owner(static_cast<size_t>(exec.ranks->size()));
-  for (const codec::State& state : model->codec_states()) {
+  for (const subspace::State& state : model->codec_states()) {
     if (state.renewed) by_owner[static_cast<size_t>(state.owner)].push_back(state.tensor);
   }
-  for (const codec::Spectrum& spectrum : model->spectra()) {
+  for (const subspace::Spectrum& spectrum : model->spectra()) {
     auto& tensors = by_owner[static_cast<size_t>(spectrum.owner)];
     tensors.push_back(spectrum.values);
     tensors.push_back(spectrum.total);

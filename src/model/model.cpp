@@ -105,18 +105,18 @@ void Model::refresh(Exec& exec, Tensor tokens) {
   forward(exec, pass, tokens.reshape({pass.tokens()}), nullptr);
 }
 
-std::vector<codec::State> Model::codec_states() const {
-  std::vector<codec::State> all;
+std::vector<subspace::State> Model::codec_states() const {
+  std::vector<subspace::State> all;
   for (const codec::Codec* c : parts_.codecs) {
-    for (codec::State& state : c->states()) all.push_back(std::move(state));
+    for (subspace::State& state : c->states()) all.push_back(std::move(state));
   }
   return all;
 }
 
-std::vector<codec::Spectrum> Model::spectra() const {
-  std::vector<codec::Spectrum> all;
+std::vector<subspace::Spectrum> Model::spectra() const {
+  std::vector<subspace::Spectrum> all;
   for (const codec::Codec* c : parts_.codecs) {
-    for (codec::Spectrum& spectrum : c->spectra()) all.push_back(std::move(spectrum));
+    for (subspace::Spectrum& spectrum : c->spectra()) all.push_back(std::move(spectrum));
   }
   return all;
 }

@@ -6,7 +6,7 @@ std::unique_ptr<Model> assemble(const ModelConfig& config, const BuildOptions& o
   nn::validate(options.activations, options.weight_gradient, config.hidden, config.heads * config.head_dim(),
                config.kv_heads_or_heads() * config.head_dim(), config.intermediate);
   Model::Parts parts;
-  parts.clock = std::make_unique<codec::Clock>();
+  parts.clock = std::make_unique<subspace::Clock>();
   parts.clock->seed = options.seed;
   nn::BuildContext context{.memory = memory,
                            .precision = options.precision,

@@ -84,7 +84,7 @@ void validate(const ActivationsConfig& config, const codec::GradientConfig& grad
   check(std::find(forms.begin(), forms.end(), gradient.form) != forms.end(),
         "weight_gradient.form = \"{}\" is not known; allowed: {}", gradient.form, fmt::join(forms, ", "));
   if (gradient.form == "low_rank") {
-    codec::validate(gradient.projector, "weight_gradient", std::min({hidden, attention_width, intermediate}));
+    subspace::validate(gradient.projector, "weight_gradient", std::min({hidden, attention_width, intermediate}));
   }
 }
 

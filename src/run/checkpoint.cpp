@@ -3,11 +3,11 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "llmz/config/config_io.h"
+#include "llmz/engine/owned_rows.h"
 #include "llmz/io/checkpoint.h"
 #include "llmz/io/safetensors.h"
 #include "llmz/model/hf_config.h"
-#include "llmz/config/config_io.h"
-#include "llmz/engine/owned_rows.h"
 
 namespace llmz::train {
 namespace {
@@ -55,7 +55,7 @@ std::vector<io::SafetensorsEntry> state_entries(Engine& engine, WholeState& stat
       entries.back().fetch = [&states, state, i] { return entries_of(state, states.gather(state)).at(i).tensor; };
     }
   }
-  for (const codec::State& state : engine.model().codec_states()) {
+  for (const subspace::State& state : engine.model().codec_states()) {
     entries.push_back({"projector." + state.name, state.tensor});
   }
   return entries;
@@ -98,7 +98,7 @@ void load_states(const fs::path& file, Engine& engine, WholeState& states, bool 
     if (leads) read_entries(file, entries_of(state, states.room(state)), engine.memory());
     states.scatter(state);
   }
-  for (const codec::State& state : engine.model().codec_states()) {
+  for (const subspace::State& state : engine.model().codec_states()) {
     if (leads) read_entries(file, {{"projector." + state.name, state.tensor}}, engine.memory());
     if (engine.exec().ranks != nullptr) engine.ranks().broadcast(state.tensor, 0);
   }

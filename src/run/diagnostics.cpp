@@ -25,8 +25,8 @@ void DiagnosticsLog::write_errors(int64_t step, const std::vector<CodeError>& er
   }
 }
 
-void DiagnosticsLog::write_spectra(int64_t step, const std::vector<codec::Spectrum>& spectra, Memory& memory) {
-  for (const codec::Spectrum& s : spectra) {
+void DiagnosticsLog::write_spectra(int64_t step, const std::vector<subspace::Spectrum>& spectra, Memory& memory) {
+  for (const subspace::Spectrum& s : spectra) {
     const Json leading = host_copy<float>(memory, s.values);
     const auto energy = host_scalar<float>(memory, s.total);
     spectra_.append(Json{{"step", step}, {"tensor", s.name}, {"energy", energy}, {"eigenvalues", leading}}.dump());

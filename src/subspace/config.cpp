@@ -6,7 +6,7 @@
 #include "llmz/core/decimal.h"
 #include "llmz/core/error.h"
 
-namespace llmz::codec {
+namespace llmz::subspace {
 namespace {
 
 void check_known(const std::string& value, const std::vector<std::string>& known, const std::string& key) {
@@ -44,4 +44,4 @@ void validate(const ProjectorConfig& p, const std::string& where, int64_t width)
         where, p.rank, p.random_rank, both, width);
 }
 
-}  // namespace llmz::codec
+}  // namespace llmz::subspace

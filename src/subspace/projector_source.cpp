@@ -8,7 +8,7 @@
 #include "llmz/ops/optimizer.h"
 #include "llmz/subspace/streams.h"
 
-namespace llmz::codec {
+namespace llmz::subspace {
 namespace {
 
 /// Power iterations from a cold start; one is enough from a warm one.
@@ -47,8 +47,8 @@ std::vector<std::string> projector_kinds() {
 
 std::vector<std::string> random_kinds() { return {"haar", "sign", "gaussian"}; }
 
-Sketcher::Sketcher(const ProjectorConfig& config, const std::string& name, int64_t width, DType dtype, uint32_t layer,
-                   const Clock* clock, Memory& memory)
+ProjectorSource::ProjectorSource(const ProjectorConfig& config, const std::string& name, int64_t width, DType dtype,
+                                 uint32_t layer, const Clock* clock, Memory& memory)
     : config_(config), name_(name), basis_dtype_(dtype == DType::f64 ? DType::f64 : DType::f32), clock_(clock) {
   Projector& p = projector_;
   p.width = width;
@@ -74,13 +74,13 @@ Sketcher::Sketcher(const ProjectorConfig& config, const std::string& name, int64
   advance();
 }
 
-uint64_t Sketcher::seed_of_period(int64_t period) const {
+uint64_t ProjectorSource::seed_of_period(int64_t period) const {
   const uint64_t seed = config_.seed != 0 ? config_.seed : clock_->seed;
   return derived_seed(seed, Purpose::projector, projector_.layer, static_cast<uint64_t>(period));
 }
 
 /// Q₂ must be orthogonal to the current Q₁, so it is renewed whenever Q₁ is.
-void Sketcher::advance() {
+void ProjectorSource::advance() {
   const int64_t step = clock_->step, random = config_.random_refresh;
   const int64_t principal = projector_.principal.present() ? config_.refresh : random;
   projector_.age = std::min(step % principal, step % random);
@@ -90,19 +90,21 @@ void Sketcher::advance() {
   projector_.previous_seed = seed_of_period(before - std::min(before % principal, before % random));
 }
 
-std::vector<int64_t> Sketcher::periods() const {
+std::vector<int64_t> ProjectorSource::periods() const {
   std::vector<int64_t> all = {config_.random_refresh};
   if (projector_.principal.present()) all.push_back(config_.refresh);
   return all;
 }
 
-bool Sketcher::principal_due() const { return projector_.principal.present() && clock_->is_due(config_.refresh); }
+bool ProjectorSource::principal_due() const {
+  return projector_.principal.present() && clock_->is_due(config_.refresh);
+}
 
-bool Sketcher::random_due() const {
+bool ProjectorSource::random_due() const {
   return projector_.random_basis.present() && (clock_->is_due(config_.random_refresh) || principal_due());
 }
 
-void Sketcher::observe(Exec& exec, Tensor x) {
+void ProjectorSource::observe(Exec& exec, Tensor x) {
   if (clock_->owner_of(projector_.layer) != clock_->rank) return;  // it comes from there
   if (principal_due()) find_principal(exec, x);
   if (!random_due()) return;
@@ -112,7 +114,7 @@ void Sketcher::observe(Exec& exec, Tensor x) {
 }
 
 /// Some orthonormal rows to begin with.
-void Sketcher::start(Exec& exec) {
+void ProjectorSource::start(Exec& exec) {
   const RandomStream stream(projector_.seed, Purpose::projector, projector_.layer);
   // Numbers that neither a Gaussian nor a Haar part uses.
   constexpr uint64_t kBeyond = uint64_t{1} << 40;
@@ -120,7 +122,7 @@ void Sketcher::start(Exec& exec) {
   ops::orthonormalize(exec, projector_.principal, {});
 }
 
-void Sketcher::find_principal(Exec& exec, Tensor x) {
+void ProjectorSource::find_principal(Exec& exec, Tensor x) {
   const int64_t n = projector_.width;
   ops::fill(exec, spectrum_.total, 0.0f);
   ops::sum_of_squares(exec, spectrum_.total, x);
@@ -136,7 +138,7 @@ void Sketcher::find_principal(Exec& exec, Tensor x) {
 }
 
 /// One step of orthogonal iteration on XᵀX, which is never formed: Q ← orth(Q·Xᵀ·X).
-void Sketcher::subspace_iteration(Exec& exec, Tensor x) {
+void ProjectorSource::subspace_iteration(Exec& exec, Tensor x) {
   const Tensor q = projector_.principal;
   // Where bf16 is multiplied by bf16 the few directions are rounded, rather than the long x widened.
   const DType dtype = ops::product_dtype(exec, x);
@@ -156,7 +158,7 @@ void Sketcher::subspace_iteration(Exec& exec, Tensor x) {
   ops::row_dot(exec, spectrum_.values, seen.tensor(), seen.tensor());
 }
 
-std::vector<State> Sketcher::states() const {
+std::vector<State> ProjectorSource::states() const {
   std::vector<State> all;
   const int owner = clock_->owner_of(projector_.layer);
   if (projector_.principal.present()) {
@@ -168,11 +170,11 @@ std::vector<State> Sketcher::states() const {
   return all;
 }
 
-std::vector<Spectrum> Sketcher::spectra() const {
+std::vector<Spectrum> ProjectorSource::spectra() const {
   if (!projector_.principal.present()) return {};
   Spectrum spectrum = spectrum_;
   spectrum.owner = clock_->owner_of(projector_.layer);
   return {spectrum};
 }
 
-}  // namespace llmz::codec
+}  // namespace llmz::subspace

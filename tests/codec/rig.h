@@ -87,7 +87,7 @@ class CodecRig {
  private:
   struct Body {
     CodecRig& rig;
-    codec::Clock clock;
+    subspace::Clock clock;
     std::unique_ptr<codec::Codec> codec;
     Tensor grad;
     std::unique_ptr<LowRankGrad> low;

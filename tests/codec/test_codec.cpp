@@ -44,10 +44,10 @@ CodecConfig packed(CodecConfig c, int64_t bits) {
 /// Every codec of the registry, every projector, every packing.
 std::vector<Case> all_cases() {
   std::vector<Case> cases = {{"store", {.codec = "store"}}, {"recompute", {.codec = "recompute"}}};
-  for (const std::string& kind : codec::projector_kinds()) {
+  for (const std::string& kind : subspace::projector_kinds()) {
     if (kind != "prac") cases.push_back({"sketch " + kind, sketch(kind, 0.4f)});
   }
-  for (const std::string& random : codec::random_kinds()) {
+  for (const std::string& random : subspace::random_kinds()) {
     cases.push_back({"sketch prac " + random, sketch("prac", 0.3f, 0.3f, random)});
   }
   cases.push_back({"sketch sign, 8 bits", packed(sketch("sign", 0.5f), 8)});
@@ -188,7 +188,7 @@ TEST_CASE("a sketch made by the op that makes x is the codec's own, and only sig
   }
   const auto asks = [&](const CodecConfig& config) {
     Memory memory;
-    codec::Clock clock;
+    subspace::Clock clock;
     const auto codec = codec::make_codec({.config = config, .name = "x", .widths = {kWidth}, .clock = &clock}, memory);
     Exec exec(memory);
     const ProgramScope program(memory, "pass");

@@ -30,7 +30,7 @@ struct CodecOptions {
   std::vector<int64_t> widths;  ///< of its parts, which lie side by side and are coded apart (gate | up)
   DType dtype = DType::f32;     ///< of the tensor
   uint32_t layer = 0;           ///< selects the codec's random numbers; part i has layer + i
-  const Clock* clock = nullptr;
+  const subspace::Clock* clock = nullptr;
   bool source_exact = true;  ///< `recompute`: whether what it rebuilds from is exact
   bool probes = false;       ///< whether passes may probe
 };
@@ -75,8 +75,8 @@ class Codec {
   /// x [T,n] of the batch that a due refresh may look at.
   virtual void observe(Exec&, Tensor) {}
   /// What a checkpoint has to hold.
-  virtual std::vector<State> states() const { return {}; }
-  virtual std::vector<Spectrum> spectra() const { return {}; }
+  virtual std::vector<subspace::State> states() const { return {}; }
+  virtual std::vector<subspace::Spectrum> spectra() const { return {}; }
 
   /// The uncoded x of a probing pass; absent otherwise.
   Tensor exact_input() const { return exact_input_.tensor(); }
@@ -90,7 +90,7 @@ class Codec {
   virtual void do_drop() = 0;
 
  private:
-  const Clock* clock_ = nullptr;
+  const subspace::Clock* clock_ = nullptr;
   Probe probe_;
   Buffer exact_input_;
 };
@@ -100,7 +100,8 @@ class Codec {
 std::unique_ptr<Codec> make_codec(const CodecOptions& options, Memory& memory);
 
 /// Stores as `options.config` says and makes low-rank weight gradients through `projector` of what that decodes to.
-std::unique_ptr<Codec> make_projected(const CodecOptions& options, const ProjectorConfig& projector, Memory& memory);
+std::unique_ptr<Codec> make_projected(const CodecOptions& options, const subspace::ProjectorConfig& projector,
+                                      Memory& memory);
 
 /// Every registered name, in the order of the documentation.
 std::vector<std::string> codec_names();

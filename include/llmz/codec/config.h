@@ -18,7 +18,7 @@ struct QuantConfig {
 /// How one tensor role is kept between forward and backward. Made from JSON `activations.<role>`.
 struct CodecConfig {
   std::string codec = "store";  ///< a name of the codec registry
-  ProjectorConfig projector = {};
+  subspace::ProjectorConfig projector = {};
   QuantConfig quant = {};
 };
 
@@ -27,7 +27,7 @@ struct GradientConfig {
   /// auto: low-rank where the layer's input is kept as a sketch, dense elsewhere; dense; low_rank: the others too,
   /// through `projector` of the input that backward has.
   std::string form = "auto";
-  ProjectorConfig projector = {};
+  subspace::ProjectorConfig projector = {};
 };
 
 /// Throws Error naming the key, `where` + ".rank" and so on, whose value does not fit a tensor of `width` features.

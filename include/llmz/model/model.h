@@ -36,7 +36,7 @@ class Model {
     std::unique_ptr<nn::LossHead> head;
     std::vector<Parameter*> parameters;  ///< in the order of the model; owned by the layers
     std::vector<size_t> begins;          ///< the first parameter of embedding, each block, head; then their number
-    std::unique_ptr<codec::Clock> clock;
+    std::unique_ptr<subspace::Clock> clock;
     std::vector<codec::Codec*> codecs;  ///< likewise
     std::vector<codec::Probe> gradient_probes;
   };
@@ -63,11 +63,11 @@ class Model {
   bool refresh_due() const;
   /// That pass: x [T] tokens as for `forward_backward`.
   void refresh(Exec& exec, Tensor tokens);
-  codec::Clock& clock() { return *parts_.clock; }
+  subspace::Clock& clock() { return *parts_.clock; }
 
   /// What the codecs keep for the whole run, for checkpoints.
-  std::vector<codec::State> codec_states() const;
-  std::vector<codec::Spectrum> spectra() const;
+  std::vector<subspace::State> codec_states() const;
+  std::vector<subspace::Spectrum> spectra() const;
   std::vector<codec::Probe> probes() const;
 
   /// Told of the parameters [first, last) whose gradients this pass will not touch any more.

@@ -23,12 +23,12 @@ struct Precision {
 struct BuildContext {
   Memory& memory;
   Precision precision;
-  bool gradients = true;  ///< false: weights only, for evaluation and generation
+  bool gradients = true;     ///< false: weights only, for evaluation and generation
   int64_t row_multiple = 1;  ///< parameters get room for a multiple of it, of rows: each of so many ranks owns a part
-  bool probes = false;    ///< codecs and weight gradients can measure their errors
+  bool probes = false;       ///< codecs and weight gradients can measure their errors
   ActivationsConfig activations = {};
   codec::GradientConfig weight_gradient = {};
-  const codec::Clock* clock = nullptr;
+  const subspace::Clock* clock = nullptr;
 
   std::vector<Parameter*> parameters = {};
   std::vector<codec::Codec*> codecs = {};

@@ -17,7 +17,7 @@ class DiagnosticsLog {
   DiagnosticsLog(const std::filesystem::path& folder, int64_t last_step);
 
   void write_errors(int64_t step, const std::vector<CodeError>& errors);
-  void write_spectra(int64_t step, const std::vector<codec::Spectrum>& spectra, Memory& memory);
+  void write_spectra(int64_t step, const std::vector<subspace::Spectrum>& spectra, Memory& memory);
   void sync();
 
  private:

@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <vector>
 
-namespace llmz::codec {
+namespace llmz::subspace {
 
-/// Where a run stands, as codecs need to know it: their random numbers and refreshes are functions of it alone, so a
-/// resumed run makes the same codes.
+/// Where a run stands, as projectors and codecs need to know it: their random numbers and refreshes are functions of it
+/// alone, so a resumed run makes the same ones.
 struct Clock {
   uint64_t seed = 1;
   int64_t step = 0;          ///< optimizer steps done before this one
@@ -17,11 +17,11 @@ struct Clock {
   int rank = 0, ranks = 1;   ///< the processes that share the work of a refresh
 
   bool is_due(int64_t period) const { return std::find(due.begin(), due.end(), period) != due.end(); }
-  /// The rank that makes the stored bases of the codec with these random numbers, for all. Any tensor may fall to any
-  /// rank: layers of a block follow each other, and a plain remainder would give all the wide ones to the same.
+  /// The rank that makes the stored bases of the projector with these random numbers, for all. Any tensor may fall to
+  /// any rank: layers of a block follow each other, and a plain remainder would give all the wide ones to the same.
   int owner_of(uint32_t layer) const {
     return static_cast<int>((layer * 2654435761u >> 16) % static_cast<uint32_t>(ranks));
   }
 };
 
-}  // namespace llmz::codec
+}  // namespace llmz::subspace

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-namespace llmz::codec {
+namespace llmz::subspace {
 
 /// The projector of a sketch and how often it is renewed. JSON keys of `activations.<role>` and of `weight_gradient`.
 struct ProjectorConfig {
@@ -29,4 +29,4 @@ int64_t rank_of(float rank, int64_t width);
 /// Throws Error naming the key, `where` + ".rank" and so on, whose value does not fit a tensor of `width` features.
 void validate(const ProjectorConfig& config, const std::string& where, int64_t width);
 
-}  // namespace llmz::codec
+}  // namespace llmz::subspace

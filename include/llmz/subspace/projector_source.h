@@ -8,7 +8,7 @@
 #include "llmz/subspace/clock.h"
 #include "llmz/subspace/config.h"
 
-namespace llmz::codec {
+namespace llmz::subspace {
 
 /// A tensor that outlives a step: a projector's basis. `name` is unique in a model.
 struct State {
@@ -28,12 +28,12 @@ struct Spectrum {
 
 /// A projector that follows the clock: seeds change with time, bases are made again at refreshes from the tensor that
 /// is sketched (principal part) or from Philox (Haar part).
-class Sketcher {
+class ProjectorSource {
  public:
-  Sketcher(const ProjectorConfig& config, const std::string& name, int64_t width, DType dtype, uint32_t layer,
-           const Clock* clock, Memory& memory);
-  Sketcher(const Sketcher&) = delete;  // gradients hold a pointer to the projector
-  Sketcher& operator=(const Sketcher&) = delete;
+  ProjectorSource(const ProjectorConfig& config, const std::string& name, int64_t width, DType dtype, uint32_t layer,
+                  const Clock* clock, Memory& memory);
+  ProjectorSource(const ProjectorSource&) = delete;  // gradients hold a pointer to the projector
+  ProjectorSource& operator=(const ProjectorSource&) = delete;
 
   const Projector& projector() const { return projector_; }
   void advance();
@@ -60,4 +60,4 @@ class Sketcher {
   Spectrum spectrum_;
 };
 
-}  // namespace llmz::codec
+}  // namespace llmz::subspace

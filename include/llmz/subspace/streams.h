@@ -1,11 +1,11 @@
 #pragma once
 
-// Which random numbers a codec uses when: functions of (run seed, layer, step, micro-step) alone.
+// Which random numbers projectors and codecs use when: functions of (run seed, layer, step, micro-step) alone.
 
 #include "llmz/core/random.h"
 #include "llmz/subspace/clock.h"
 
-namespace llmz::codec {
+namespace llmz::subspace {
 
 /// A seed for each (seed, purpose, layer, index).
 inline uint64_t derived_seed(uint64_t seed, Purpose purpose, uint32_t layer, uint64_t index) {
@@ -24,4 +24,4 @@ inline RandomStream rounding_draws(const Clock& clock, uint32_t layer) {
   return RandomStream(derived_seed(clock.seed, Purpose::rounding, layer, index), Purpose::rounding, layer);
 }
 
-}  // namespace llmz::codec
+}  // namespace llmz::subspace
