@@ -11,6 +11,8 @@ class Packed {
   Packed(std::string name, const QuantConfig& quant, DType dtype, uint32_t layer, const subspace::Clock* clock);
 
   bool packs() const { return packs_; }
+  /// Whether each packing draws new random numbers.
+  bool draws() const { return packs_ && format_.stochastic; }
   /// A buffer [T,n] to write what will be held: the held one itself unless it is packed.
   Buffer target(Exec& exec, int64_t tokens, int64_t width);
   /// Holds what was written to a `target`.

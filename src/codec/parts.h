@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,12 +20,28 @@ class Part {
 
   virtual const Projector* projector() const { return nullptr; }
   virtual void low_rank_grad(Exec&, Tensor, Tensor) { fail("this code makes no low-rank gradients"); }
-  virtual void advance() {}
-  virtual std::vector<int64_t> periods() const { return {}; }
-  virtual bool observes() const { return false; }
-  virtual void observe(Exec&, Tensor) {}
-  virtual std::vector<subspace::State> states() const { return {}; }
-  virtual std::vector<subspace::Spectrum> spectra() const { return {}; }
+  virtual bool draws_each_pass() const { return false; }
+  virtual subspace::Refresh* refresh() { return nullptr; }
+};
+
+/// The refreshes of a tensor's parts, which have the same settings, as one.
+class JoinedRefresh final : public subspace::Refresh {
+ public:
+  struct Of {
+    subspace::Refresh* refresh;
+    int64_t first, width;  ///< the part's columns of x
+  };
+  explicit JoinedRefresh(std::vector<Of> parts) : parts_(std::move(parts)) {}
+
+  void advance() override;
+  std::vector<int64_t> periods() const override { return parts_[0].refresh->periods(); }
+  bool observes() const override { return parts_[0].refresh->observes(); }
+  void observe(Exec& exec, Tensor x) override;
+  std::vector<subspace::State> states() const override;
+  std::vector<subspace::Spectrum> spectra() const override;
+
+ private:
+  std::vector<Of> parts_;
 };
 
 /// A lossy codec: the parts of a tensor, each coded by itself.
@@ -34,26 +51,17 @@ class Parted final : public Codec {
                                              uint32_t layer, Memory&);
   Parted(const CodecOptions& options, Memory& memory, MakePart make);
 
-  bool exact() const override { return false; }
-  bool is_sketch() const override { return projector() != nullptr; }
+  CodecFacts facts() const override;
   SketchOutput sketch_output(Exec& exec, int64_t tokens) override {
     return parts_.size() == 1 ? parts_[0]->sketch_output(exec, tokens) : SketchOutput();
   }
+  void keep(Exec& exec, Buffer x, Rebuild) override;
   Buffer decode(Exec& exec) override;
-  const Projector* projector() const override { return parts_.size() == 1 ? parts_[0]->projector() : nullptr; }
   void low_rank_grad(Exec& exec, Tensor factor, Tensor dy, Tensor) override {
     parts_[0]->low_rank_grad(exec, factor, dy);
   }
-  void advance() override;
-  std::vector<int64_t> periods() const override;
-  bool observes() const override;
-  void observe(Exec& exec, Tensor x) override;
-  std::vector<subspace::State> states() const override;
-  std::vector<subspace::Spectrum> spectra() const override;
-
- protected:
-  void do_keep(Exec& exec, Buffer x, Rebuild) override;
-  void do_drop() override;
+  void drop() override;
+  subspace::Refresh* refresh() override { return refresh_ ? &*refresh_ : nullptr; }
 
  private:
   /// Calls f(part, its columns of x).
@@ -70,6 +78,7 @@ class Parted final : public Codec {
   std::vector<int64_t> widths_;
   DType dtype_;
   std::vector<std::unique_ptr<Part>> parts_;
+  std::optional<JoinedRefresh> refresh_;
   Shape shape_;
 };
 

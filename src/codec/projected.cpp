@@ -15,12 +15,13 @@ class Projected final : public Codec {
         sketch_name_(o.name + ".sketch"),
         dtype_(o.dtype) {}
 
-  bool exact() const override { return inner_->exact(); }
-  bool decodes_in_forward() const override { return inner_->decodes_in_forward(); }
-  Category input_category() const override { return inner_->input_category(); }
+  CodecFacts facts() const override {
+    CodecFacts facts = inner_->facts();
+    facts.projector = &source_.projector();
+    return facts;
+  }
+  void keep(Exec& exec, Buffer x, Rebuild rebuild) override { inner_->keep(exec, std::move(x), std::move(rebuild)); }
   Buffer decode(Exec& exec) override { return inner_->decode(exec); }
-  const Projector* projector() const override { return &source_.projector(); }
-
   void low_rank_grad(Exec& exec, Tensor factor, Tensor dy, Tensor x) override {
     Buffer decoded;
     if (!x.present()) decoded = inner_->decode(exec);
@@ -30,16 +31,8 @@ class Projected final : public Codec {
     ops::project(exec, z.tensor(), input, source_.projector());
     ops::matmul(exec, {.c = factor, .a = dy, .b = z.tensor(), .transpose_a = true, .accumulate = true});
   }
-  void advance() override { source_.advance(); }
-  std::vector<int64_t> periods() const override { return source_.periods(); }
-  bool observes() const override { return source_.observes(); }
-  void observe(Exec& exec, Tensor x) override { source_.observe(exec, x); }
-  std::vector<subspace::State> states() const override { return source_.states(); }
-  std::vector<subspace::Spectrum> spectra() const override { return source_.spectra(); }
-
- protected:
-  void do_keep(Exec& exec, Buffer x, Rebuild rebuild) override { inner_->keep(exec, std::move(x), std::move(rebuild)); }
-  void do_drop() override { inner_->drop(); }
+  void drop() override { inner_->drop(); }
+  subspace::Refresh* refresh() override { return &source_; }
 
  private:
   /// The wrapper probes, the inner codec need not.
@@ -59,9 +52,7 @@ class Projected final : public Codec {
 
 std::unique_ptr<Codec> make_projected(const CodecOptions& options, const subspace::ProjectorConfig& projector,
                                       Memory& memory) {
-  auto codec = std::make_unique<Projected>(options, projector, memory);
-  codec->allow_probes(options, memory);
-  return codec;
+  return probed(std::make_unique<Projected>(options, projector, memory), options, memory);
 }
 
 }  // namespace llmz::codec

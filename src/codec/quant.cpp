@@ -18,6 +18,7 @@ class Quant final : public Part {
   void encode(Exec& exec, Tensor x) override { x_.pack(exec, x); }
   void decode(Exec& exec, Tensor into) override { x_.unpack(exec, into); }
   void drop() override { x_.drop(); }
+  bool draws_each_pass() const override { return x_.draws(); }
 
  private:
   Packed x_;

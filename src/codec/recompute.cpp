@@ -8,22 +8,18 @@ class Recompute final : public Codec {
   explicit Recompute(const CodecOptions& options)
       : name_(options.name + ".rebuilt"), source_exact_(options.source_exact) {}
 
-  bool exact() const override { return source_exact_; }
-  bool decodes_in_forward() const override { return false; }
-
+  CodecFacts facts() const override { return {.exact = source_exact_, .decodes_in_forward = false}; }
+  void keep(Exec&, Buffer x, Rebuild rebuild) override {
+    shape_ = x.tensor().shape;
+    dtype_ = x.tensor().dtype;
+    rebuild_ = std::move(rebuild);
+  }
   Buffer decode(Exec& exec) override {
     Buffer x = exec.memory.take(name_, Category::activations, shape_, dtype_);
     rebuild_(exec, x.tensor());
     return x;
   }
-
- protected:
-  void do_keep(Exec&, Buffer x, Rebuild rebuild) override {
-    shape_ = x.tensor().shape;
-    dtype_ = x.tensor().dtype;
-    rebuild_ = std::move(rebuild);
-  }
-  void do_drop() override { rebuild_ = nullptr; }
+  void drop() override { rebuild_ = nullptr; }
 
  private:
   std::string name_;

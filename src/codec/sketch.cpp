@@ -41,12 +41,8 @@ class Sketch final : public Part {
     const Buffer z = z_.values(exec);
     ops::matmul(exec, {.c = factor, .a = dy, .b = z.tensor(), .transpose_a = true, .accumulate = true});
   }
-  void advance() override { source_.advance(); }
-  std::vector<int64_t> periods() const override { return source_.periods(); }
-  bool observes() const override { return source_.observes(); }
-  void observe(Exec& exec, Tensor x) override { source_.observe(exec, x); }
-  std::vector<subspace::State> states() const override { return source_.states(); }
-  std::vector<subspace::Spectrum> spectra() const override { return source_.spectra(); }
+  bool draws_each_pass() const override { return z_.draws(); }
+  subspace::Refresh* refresh() override { return &source_; }
 
  private:
   subspace::ProjectorSource source_;

@@ -5,13 +5,10 @@ namespace {
 
 class Store final : public Codec {
  public:
-  bool exact() const override { return true; }
-  Category input_category() const override { return Category::codes; }
+  CodecFacts facts() const override { return {.exact = true, .input_category = Category::codes}; }
+  void keep(Exec&, Buffer x, Rebuild) override { x_ = std::move(x); }
   Buffer decode(Exec&) override { return x_; }
-
- protected:
-  void do_keep(Exec&, Buffer x, Rebuild) override { x_ = std::move(x); }
-  void do_drop() override { x_.reset(); }
+  void drop() override { x_.reset(); }
 
  private:
   Buffer x_;

@@ -111,7 +111,7 @@ Engine::Engine(const EngineOptions& options, const MakeCommunicator& make_commun
   if (Gpu* const gpu = memory_->gpu(); gpu != nullptr) {
     gpu->set_tf32(options.tf32);
     // A graph holds its launches' arguments: nothing may be drawn anew in each pass.
-    graphs_ = options.training && !gpu->synchronous() && !nn::draws_each_pass(options.build.activations);
+    graphs_ = options.training && !gpu->synchronous() && !body_->model->draws_each_pass();
   }
 }
 

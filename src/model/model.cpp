@@ -69,10 +69,23 @@ void Model::forward_backward(Exec& exec, Tensor losses, Tensor tokens, Tensor ta
   done(0);
 }
 
+bool Model::draws_each_pass() const {
+  return std::any_of(parts_.codecs.begin(), parts_.codecs.end(),
+                     [](const codec::Codec* c) { return c->facts().draws_each_pass; });
+}
+
+std::vector<subspace::Refresh*> Model::refreshes() const {
+  std::vector<subspace::Refresh*> all;
+  for (codec::Codec* c : parts_.codecs) {
+    if (subspace::Refresh* const refresh = c->refresh()) all.push_back(refresh);
+  }
+  return all;
+}
+
 std::vector<int64_t> Model::periods() const {
   std::set<int64_t> all;
-  for (const codec::Codec* c : parts_.codecs) {
-    for (int64_t period : c->periods()) all.insert(period);
+  for (const subspace::Refresh* r : refreshes()) {
+    for (int64_t period : r->periods()) all.insert(period);
   }
   return {all.begin(), all.end()};
 }
@@ -89,13 +102,14 @@ void Model::begin_step(int64_t step, std::vector<int64_t> due) {
   clock().step = step;
   clock().micro_step = 0;
   clock().due = std::move(due);
-  for (codec::Codec* c : parts_.codecs) c->advance();
+  for (subspace::Refresh* r : refreshes()) r->advance();
 }
 
 bool Model::refresh_due() const {
-  return std::any_of(parts_.codecs.begin(), parts_.codecs.end(), [&](const codec::Codec* c) {
-    const auto periods = c->periods();
-    return c->observes() &&
+  const auto all = refreshes();
+  return std::any_of(all.begin(), all.end(), [&](const subspace::Refresh* r) {
+    const auto periods = r->periods();
+    return r->observes() &&
            std::any_of(periods.begin(), periods.end(), [&](int64_t p) { return parts_.clock->is_due(p); });
   });
 }
@@ -107,16 +121,16 @@ void Model::refresh(Exec& exec, Tensor tokens) {
 
 std::vector<subspace::State> Model::codec_states() const {
   std::vector<subspace::State> all;
-  for (const codec::Codec* c : parts_.codecs) {
-    for (subspace::State& state : c->states()) all.push_back(std::move(state));
+  for (const subspace::Refresh* r : refreshes()) {
+    for (subspace::State& state : r->states()) all.push_back(std::move(state));
   }
   return all;
 }
 
 std::vector<subspace::Spectrum> Model::spectra() const {
   std::vector<subspace::Spectrum> all;
-  for (const codec::Codec* c : parts_.codecs) {
-    for (subspace::Spectrum& spectrum : c->spectra()) all.push_back(std::move(spectrum));
+  for (const subspace::Refresh* r : refreshes()) {
+    for (subspace::Spectrum& spectrum : r->spectra()) all.push_back(std::move(spectrum));
   }
   return all;
 }
@@ -124,7 +138,8 @@ std::vector<subspace::Spectrum> Model::spectra() const {
 std::vector<codec::Probe> Model::probes() const {
   std::vector<codec::Probe> all;
   for (const codec::Codec* c : parts_.codecs) {
-    if (c->probe().norms.present()) all.push_back(c->probe());
+    const codec::Probing* const probing = c->probing();
+    if (probing != nullptr && probing->code.norms.present()) all.push_back(probing->code);
   }
   all.insert(all.end(), parts_.gradient_probes.begin(), parts_.gradient_probes.end());
   return all;

@@ -63,7 +63,7 @@ void AttentionHalf::forward(Exec& exec, const Pass& pass, Tensor x, KvCache* cac
 /// Through the output projection: its weight gradient, and dout. `out` becomes o, or stays empty where only a sketch of
 /// it is kept.
 void AttentionHalf::output_backward(Exec& exec, Tensor dx, Tensor dout, Buffer& out) {
-  if (!out_code_->is_sketch()) out = out_code_->decode(exec);
+  if (!out_code_->facts().is_sketch) out = out_code_->decode(exec);
   out_linear_.weight_gradient(exec, dx, *out_code_, out.tensor());
   if (out_code_->exact_input().present()) out_linear_.probe(exec, dx, out_code_->exact_input());
   out_code_->drop();

@@ -59,12 +59,6 @@ const std::vector<ActivationRole>& activation_roles() {
   return roles;
 }
 
-bool draws_each_pass(const ActivationsConfig& config) {
-  const auto& roles = activation_roles();
-  return std::any_of(roles.begin(), roles.end(),
-                     [&](const ActivationRole& role) { return (config.*role.config).quant.rounding == "stochastic"; });
-}
-
 void validate(const ActivationsConfig& config, const codec::GradientConfig& gradient, int64_t hidden,
               int64_t attention_width, int64_t kv_width, int64_t intermediate) {
   check_codecs(config);

@@ -12,7 +12,7 @@ MlpHalf::MlpHalf(BuildContext& context, MlpOptions options)
                                   std::vector<int64_t>(options_.kind == MlpKind::swiglu ? 2 : 1, options_.intermediate),
                                   /*linear_input=*/false, up_linear_.exact())),
       product_code_(context.make_codec(context.activations.down_input, options_.name + ".product",
-                                       {options_.intermediate}, /*linear_input=*/true, up_code_->exact())),
+                                       {options_.intermediate}, /*linear_input=*/true, up_code_->facts().exact)),
       down_linear_(context, options_.down, *product_code_),
       up_name_(options_.name + ".up"),
       product_name_(options_.name + ".product") {}

@@ -18,7 +18,7 @@ NormLinear::NormLinear(BuildContext& context, NormOptions norm, LinearOptions li
       norm_code_(make_norm_code(context, norm)),
       linear_(context, std::move(linear), *input_code_),
       dtype_(context.precision.activation),
-      wants_row_sums_(!xhat_code().exact() && context.activations.norm_constant == "outputs"),
+      wants_row_sums_(!xhat_code().facts().exact && context.activations.norm_constant == "outputs"),
       xhat_name_(norm.name + ".xhat"),
       out_name_(norm.name + ".out"),
       dout_name_(norm.name + ".dout") {
@@ -70,7 +70,7 @@ void NormLinear::weight_gradient(Exec& exec, Tensor dy) {
   Buffer x;
   if (linear_.dense()) {
     x = shared() ? input_from_xhat(exec) : input_code_->decode(exec);
-  } else if (shared() && !input_code_->is_sketch()) {
+  } else if (shared() && !input_code_->facts().is_sketch) {
     decoded_xhat(exec);
     x = xhat_;
   }

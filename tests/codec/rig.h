@@ -46,7 +46,7 @@ class CodecRig {
       Exec exec(recorder);
       Body body(*this, recorder);
       body.start_step(0);
-      if (body.codec->observes()) body.observe(exec);
+      if (body.observes()) body.observe(exec);
       body.pass(exec, nullptr);
     }
     plan_ = recorder.finish();
@@ -60,7 +60,7 @@ class CodecRig {
   Result run(uint64_t seed, int64_t step = 0) {
     body_->clock.seed = seed;
     body_->start_step(step);
-    if (body_->codec->observes()) body_->observe(*exec_);
+    if (body_->observes()) body_->observe(*exec_);
     Result result;
     body_->pass(*exec_, &result);
     return result;
@@ -96,7 +96,7 @@ class CodecRig {
       codec::CodecOptions options{.config = r.config_, .name = "x", .widths = {r.width_}, .layer = 3, .clock = &clock};
       codec = r.projected_ != nullptr ? codec::make_projected(options, r.projected_->projector, memory)
                                       : codec::make_codec(options, memory);
-      const Projector* p = codec->projector();
+      const Projector* p = codec->facts().projector;
       grad =
           memory.persistent("grad", Category::gradients, {r.outputs_, p != nullptr ? p->rank() : r.width_}, DType::f32);
       if (p != nullptr) low = std::make_unique<LowRankGrad>(LowRankGrad{.factor = grad, .projector = p});
@@ -104,11 +104,14 @@ class CodecRig {
     void start_step(int64_t step) {
       clock.step = step;
       clock.due.clear();
-      for (int64_t period : codec->periods()) {
+      subspace::Refresh* const refresh = codec->refresh();
+      if (refresh == nullptr) return;
+      for (int64_t period : refresh->periods()) {
         if (step % period == 0) clock.due.push_back(period);
       }
-      codec->advance();
+      refresh->advance();
     }
+    bool observes() const { return codec->refresh() != nullptr && codec->refresh()->observes(); }
     Tensor view(Exec& exec, std::vector<float>& values, Shape shape) const {
       return exec.dry() ? Tensor(nullptr, DType::f32, shape, exec.memory.device())
                         : Tensor(values.data(), DType::f32, shape);
@@ -122,7 +125,7 @@ class CodecRig {
       ops::fill(exec, grad, 0.0f);
       if (rig.pattern_ >= 0) rig.paint(exec);
       const Tensor x = view(exec, rig.x_, {rig.tokens_, rig.width_});
-      Buffer input = exec.memory.take("x", codec->input_category(), x.shape, DType::f32);
+      Buffer input = exec.memory.take("x", codec->facts().input_category, x.shape, DType::f32);
       ops::copy(exec, input.tensor(), x);
       if (rig.ahead_) {
         const SketchOutput wanted = codec->sketch_output(exec, rig.tokens_);

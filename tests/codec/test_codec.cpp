@@ -132,7 +132,7 @@ TEST_CASE("exact codecs give back every bit") {
   for (const char* name : {"store", "recompute"}) {
     INFO(name);
     CodecRig rig({.codec = name}, x, kTokens, dy);
-    CHECK(rig.codec().exact());
+    CHECK(rig.codec().facts().exact);
     const auto result = rig.run(1);
     CHECK(same_bits(result.decoded, x));
     CHECK(relative_error(result.gradient, dense_gradient(x, dy)) < 1e-6);  // fp32 sums of 37 products
@@ -215,8 +215,8 @@ TEST_CASE("projectors change when their period ends, and not before") {
     CHECK(same_bits(step0, step2));
     CHECK_FALSE(same_bits(step0, step3));
     CHECK(same_bits(step3, step4));
-    CHECK(rig.codec().projector()->age == 1);
-    CHECK_FALSE(rig.codec().projector()->changed);
+    CHECK(rig.codec().facts().projector->age == 1);
+    CHECK_FALSE(rig.codec().facts().projector->changed);
   }
 }
 

@@ -171,6 +171,13 @@ TEST_CASE("every preset repeats bit for bit, with graphs and resumed") {
   });
 }
 
+TEST_CASE("passes are recorded and played again, but not where a code draws new numbers in each") {
+  RunConfig config = tiny("quant4", "llama", "cuda", precision("bf16"));
+  CHECK(Engine(engine_options(config)).replays_passes());
+  config.activations.gate_up.quant.rounding = "stochastic";
+  CHECK_FALSE(Engine(engine_options(config)).replays_passes());
+}
+
 TEST_CASE("a non-finite gradient is named, and the weights stay") {
   const RunConfig config = tiny("full", "llama", "cuda", precision("bf16"));
   Engine engine(engine_options(config));

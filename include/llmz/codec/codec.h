@@ -9,7 +9,7 @@
 #include "llmz/core/exec.h"
 #include "llmz/core/projector.h"
 #include "llmz/subspace/clock.h"
-#include "llmz/subspace/projector_source.h"
+#include "llmz/subspace/refresh.h"
 
 namespace llmz::codec {
 
@@ -21,6 +21,12 @@ struct Probe {
   std::string name;  ///< of the coded tensor, or of the weight whose gradient it is
   std::string what;  ///< "code" | "gradient"
   Tensor norms;
+};
+
+/// What a codec that passes can probe has beside its code.
+struct Probing {
+  Probe code;    ///< the code's error in the last probing pass; `norms` is absent where it cannot be told in forward
+  Buffer exact;  ///< the uncoded x of a probing pass, from `keep` to `drop`
 };
 
 /// What codecs are made from.
@@ -35,73 +41,62 @@ struct CodecOptions {
   bool probes = false;       ///< whether passes may probe
 };
 
+/// What is true of a codec for as long as it lives.
+struct CodecFacts {
+  bool exact = false;              ///< `decode` gives x again bit for bit
+  bool is_sketch = false;          ///< the code itself is a sketch x·P: `decode` only gives a projection of x
+  bool decodes_in_forward = true;  ///< `decode` works right after `keep`: it is what a probe of the code needs
+  bool draws_each_pass = false;    ///< takes new random numbers in each pass, which a recorded pass would repeat
+  /// Where the memory plan books x itself: `codes` when it stays until backward, `activations` when it goes at once.
+  Category input_category = Category::activations;
+  /// Through which weight gradients of layers that read x are low-rank; null: they are dense.
+  const Projector* projector = nullptr;
+};
+
 /// What is kept of a tensor x [T,n] between forward and backward. One object a tensor; it holds the code of one
 /// micro-batch at a time: `keep`, then `decode` and `low_rank_grad` as often as needed, then `drop`.
 class Codec {
  public:
   virtual ~Codec() = default;
 
-  /// Whether `decode` gives x again bit for bit.
-  virtual bool exact() const = 0;
-  /// Whether the code itself is a sketch x·P, so that `decode` only gives a projection of x.
-  virtual bool is_sketch() const { return false; }
-  /// Whether `decode` works right after `keep`: it is what a probe of the code needs.
-  virtual bool decodes_in_forward() const { return true; }
-  /// Where the memory plan books x itself: `codes` when it stays until backward, `activations` when it goes at once.
-  virtual Category input_category() const { return Category::activations; }
+  virtual CodecFacts facts() const = 0;
 
   /// Forward, before the op runs that writes x [T,n]: what that op is to write as well, where the whole code is a
   /// sketch that it can make; absent otherwise. The `keep` of this x, which has to follow, then finds the code made.
   virtual SketchOutput sketch_output(Exec&, [[maybe_unused]] int64_t tokens) { return {}; }
   /// Forward: takes a share of x. `rebuild` stays callable until `drop`; may be null for codecs other than `recompute`.
-  void keep(Exec& exec, Buffer x, Rebuild rebuild);
+  virtual void keep(Exec& exec, Buffer x, Rebuild rebuild) = 0;
   /// x again, exact or approximated as the codec promises.
   virtual Buffer decode(Exec& exec) = 0;
-  /// Forgets the code and gives its memory back.
-  void drop();
-
-  /// The projector through which weight gradients of layers that read x are low-rank; null: they are dense.
-  virtual const Projector* projector() const { return nullptr; }
   /// factor [m,r] += dyᵀ·x·P, dy [T,m]. Only with a projector. `x`: as decoded, where the caller has it already and the
   /// code is no sketch; else absent.
   virtual void low_rank_grad(Exec& exec, Tensor factor, Tensor dy, Tensor x);
+  /// Forgets the code and gives its memory back.
+  virtual void drop() = 0;
 
-  /// Start of an optimizer step: projectors follow the clock.
-  virtual void advance() {}
-  /// Refresh periods, in steps, of whatever changes with time.
-  virtual std::vector<int64_t> periods() const { return {}; }
-  /// Whether refreshes need to run a forward pass that calls `observe`, with those of `periods()` that are due.
-  virtual bool observes() const { return false; }
+  /// What of it changes with the steps of a run; null: nothing.
+  virtual subspace::Refresh* refresh() { return nullptr; }
   /// x [T,n] of the batch that a due refresh may look at.
-  virtual void observe(Exec&, Tensor) {}
-  /// What a checkpoint has to hold.
-  virtual std::vector<subspace::State> states() const { return {}; }
-  virtual std::vector<subspace::Spectrum> spectra() const { return {}; }
-
+  void observe(Exec& exec, Tensor x) {
+    if (subspace::Refresh* const changing = refresh()) changing->observe(exec, x);
+  }
+  /// Null where passes cannot probe it.
+  virtual const Probing* probing() const { return nullptr; }
   /// The uncoded x of a probing pass; absent otherwise.
-  Tensor exact_input() const { return exact_input_.tensor(); }
-  /// The code's error in the last probing pass; `norms` is absent where the codec was made without probes.
-  const Probe& probe() const { return probe_; }
-  /// Called once by whoever makes a codec: allocates the probe where options.probes asks for one.
-  void allow_probes(const CodecOptions& options, Memory& memory);
-
- protected:
-  virtual void do_keep(Exec& exec, Buffer x, Rebuild rebuild) = 0;
-  virtual void do_drop() = 0;
-
- private:
-  const subspace::Clock* clock_ = nullptr;
-  Probe probe_;
-  Buffer exact_input_;
+  Tensor exact_input() const { return probing() != nullptr ? probing()->exact.tensor() : Tensor(); }
 };
 
-/// Makes the codec that options.config names; Error listing the known names otherwise. What it keeps for the whole run
-/// comes from `memory`.
+/// Makes the codec that options.config names, within a `probed` one where options.probes asks for it; Error listing the
+/// known names otherwise. What it keeps for the whole run comes from `memory`.
 std::unique_ptr<Codec> make_codec(const CodecOptions& options, Memory& memory);
 
 /// Stores as `options.config` says and makes low-rank weight gradients through `projector` of what that decodes to.
 std::unique_ptr<Codec> make_projected(const CodecOptions& options, const subspace::ProjectorConfig& projector,
                                       Memory& memory);
+
+/// `inner`, measured in passes of which the clock says so; `inner` itself where options.probes does not ask for it or
+/// there is nothing to measure.
+std::unique_ptr<Codec> probed(std::unique_ptr<Codec> inner, const CodecOptions& options, Memory& memory);
 
 /// Every registered name, in the order of the documentation.
 std::vector<std::string> codec_names();

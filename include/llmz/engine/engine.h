@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "llmz/core/exec.h"
+#include "llmz/engine/ranks.h"
 #include "llmz/model/model.h"
 #include "llmz/optim/optimizer.h"
-#include "llmz/engine/ranks.h"
 
 namespace llmz::train {
 
@@ -82,6 +82,8 @@ class Engine {
   /// The start of optimizer step `step`, which counts from 1: gradients are zero, projectors follow the step; where a
   /// refresh is due, the first micro-step begins with it.
   void begin_step(int64_t step);
+  /// Whether passes may be recorded on the GPU and played again: not on a CPU, nor where codes draw anew in each.
+  bool replays_passes() const { return graphs_; }
   /// Whether the step in progress began with a refresh of stored projectors.
   bool refreshed() const { return refreshed_; }
 
@@ -93,8 +95,8 @@ class Engine {
   /// Σ loss over the targets of all micro-steps of all ranks since `begin_step`, in nats.
   double loss_sum();
   /// Measures the global gradient norm, clips, updates the weights. `step` counts from 1. Returns the norm before
-  /// clipping: the one number that a step waits for, since it keeps a NaN out of the weights. Throws NotFinite naming the
-  /// first bad tensor, and updates nothing, when the norm is not finite.
+  /// clipping: the one number that a step waits for, since it keeps a NaN out of the weights. Throws NotFinite naming
+  /// the first bad tensor, and updates nothing, when the norm is not finite.
   double update(int64_t step, double lr);
 
   /// Relative errors ‖approximate − exact‖/‖exact‖ of every lossy code and of the weight gradients made from it, over

@@ -64,6 +64,8 @@ class Model {
   /// That pass: x [T] tokens as for `forward_backward`.
   void refresh(Exec& exec, Tensor tokens);
   subspace::Clock& clock() { return *parts_.clock; }
+  /// Whether some codec takes new random numbers in each pass: none may then be recorded and played again.
+  bool draws_each_pass() const;
 
   /// What the codecs keep for the whole run, for checkpoints.
   std::vector<subspace::State> codec_states() const;
@@ -84,6 +86,7 @@ class Model {
 
  private:
   std::vector<int64_t> periods_due(int64_t step) const;
+  std::vector<subspace::Refresh*> refreshes() const;
   Buffer forward(Exec& exec, const nn::Pass& pass, Tensor tokens, std::vector<nn::KvCache>* caches);
 
   ModelConfig config_;

@@ -30,9 +30,6 @@ struct ActivationRole {
 };
 const std::vector<ActivationRole>& activation_roles();
 
-/// Whether some code takes new random numbers in each pass (stochastic rounding).
-bool draws_each_pass(const ActivationsConfig& config);
-
 /// Throws Error naming the key for settings that are impossible at these widths or mean nothing together.
 void validate(const ActivationsConfig& config, const codec::GradientConfig& gradient, int64_t hidden,
               int64_t attention_width, int64_t kv_width, int64_t intermediate);

@@ -53,7 +53,9 @@ struct Pass {
   int64_t tokens() const { return batch * sequence; }
 
   /// Where a tensor that `codec` may keep is booked.
-  Category category(const codec::Codec& codec) const { return keep ? codec.input_category() : Category::activations; }
+  Category category(const codec::Codec& codec) const {
+    return keep ? codec.facts().input_category : Category::activations;
+  }
 };
 
 }  // namespace llmz::nn

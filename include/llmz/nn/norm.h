@@ -54,7 +54,7 @@ class NormLinear {
   /// y again from the code of the input.
   void rebuild(Exec& exec, Tensor y);
   /// Whether the kept input is exact.
-  bool exact() const { return input_code_->exact() && xhat_code().exact(); }
+  bool exact() const { return input_code_->facts().exact && xhat_code().facts().exact; }
   /// Whether `backward` asks for row sums of the outputs: where x̂ is only approximate.
   bool wants_row_sums() const { return wants_row_sums_; }
   /// dx += gradient through both, from dy [T,out]; `row_sums` [T] = Σ_features dy·y where wanted (it is used up).
