@@ -36,12 +36,15 @@ MemoryPlan Engine::plan(const EngineOptions& options) {
       body.model->begin_step(0);
       body.zero_gradients(exec);
       body.refresh(exec);
-      for (auto& due : period_combinations(body.model->periods())) {
+      for (auto& due : period_combinations(body.model->periods(), "refresh and random_refresh")) {
         body.model->begin_step(1, due);
         body.refresh(exec);
       }
       body.micro_step(exec, 1.0f);
       body.measure(exec);
+      for (const auto& due : period_combinations(body.optimizer->periods(), "optimizer's refresh")) {
+        body.renew(exec, due, 1, 0.0);
+      }
       body.update(exec, 1, 0.0);
       WholeState(exec, *body.optimizer);
       if (options.build.probes) body.diagnose(exec);
@@ -59,6 +62,7 @@ StepTraffic Engine::traffic_per_step(const EngineOptions& options) {
   Body body(options, exec.memory);
   body.model->begin_step(1, body.model->periods());
   body.refresh(exec);
+  body.renew(exec, body.optimizer->periods(), 1, 0.0);
   traffic.refresh = exec.ranks->traffic();
   body.micro_step(exec, 1.0f);
   body.exchange_all(exec);
@@ -223,6 +227,7 @@ double Engine::update(int64_t step, double lr) {
                     "Lower optimizer.lr, lengthen schedule.warmup, or resume from an earlier checkpoint",
                     step, bad.empty() ? "none (the sum of squares overflows)" : bad));
   }
+  body_->renew(*exec_, body_->optimizer->periods_due(step), step, lr);
   body_->update(*exec_, step, lr);
   return norm;
 }

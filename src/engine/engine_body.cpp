@@ -17,10 +17,9 @@ constexpr int64_t kMegabyte = 1'000'000;
 
 }  // namespace
 
-std::vector<std::vector<int64_t>> period_combinations(const std::vector<int64_t>& periods) {
-  check(periods.size() <= kMaxPeriods,
-        "the refresh and random_refresh keys have {} different values; at most {} are possible", periods.size(),
-        kMaxPeriods);
+std::vector<std::vector<int64_t>> period_combinations(const std::vector<int64_t>& periods, const char* keys) {
+  check(periods.size() <= kMaxPeriods, "the {} keys have {} different values; at most {} are possible", keys,
+        periods.size(), kMaxPeriods);
   std::vector<std::vector<int64_t>> all;
   for (unsigned choice = 1; choice < (1u << periods.size()); ++choice) {
     all.emplace_back();
@@ -40,13 +39,16 @@ Engine::Body::Body(const EngineOptions& o, Memory& memory) {
   model->clock().rank = o.place.rank;
   model->clock().ranks = o.place.size;
   if (o.training) {
-    owned = std::make_unique<OwnedRows>(model->parameters(), shared, o.place);
-    optimizer = optim::make_optimizer(o.optimizer, owned->parameters(), memory, o.state);
+    const auto rules = optim::choose_rules(o.optimizer, model->parameters(), o.rules);
+    std::vector<optim::Owns> owns;
+    for (size_t i = 0; i < rules.size(); ++i) owns.push_back(rules[i].owns(*model->parameters()[i]));
+    owned = std::make_unique<OwnedRows>(model->parameters(), owns, shared, o.place);
+    optimizer = std::make_unique<optim::Optimizer>(o.optimizer, owned->parameters(), rules, memory, o.state);
     clip = std::make_unique<optim::GradientClip>(o.optimizer.clip_norm, owned->parameters(), memory);
     exchange = std::make_unique<GradientExchange>(
         model->parameters(),
         GradientExchange::Options{.bucket_bytes = static_cast<size_t>(o.distributed.bucket_mb * kMegabyte),
-                                  .by_rows = [this](const Parameter& p) { return owned->is_split(p); }});
+                                  .reduction = [this](size_t i) { return owned->reduction(i); }});
   }
   const Shape batch = {o.micro_batch, o.sequence};
   tokens = memory.persistent("batch.tokens", Category::activations, batch, DType::i32);
@@ -111,6 +113,13 @@ void Engine::Body::exchange_all(Exec& exec) { exchange->ready(*exec.ranks, 0, mo
 void Engine::Body::measure(Exec& exec) {
   const ProgramScope program(exec.memory, "gradient_norm");
   clip->measure(exec);
+}
+
+void Engine::Body::renew(Exec& exec, const std::vector<int64_t>& due, int64_t step, double lr) {
+  if (due.empty()) return;
+  // Different periods take different memory, so each combination is a program of its own.
+  const ProgramScope program(exec.memory, fmt::format("renew.every {}", fmt::join(due, " and ")));
+  optimizer->renew(exec, due, step, lr, clip->scale());
 }
 
 void Engine::Body::update(Exec& exec, int64_t step, double lr) {

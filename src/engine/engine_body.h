@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "llmz/engine/engine.h"
-#include "src/engine/gradient_exchange.h"
 #include "llmz/engine/owned_rows.h"
+#include "src/engine/gradient_exchange.h"
 
 namespace llmz::train {
 
@@ -33,6 +33,8 @@ struct Engine::Body {
   /// All gradients, where `micro_step` was not told to hand them on.
   void exchange_all(Exec& exec);
   void measure(Exec& exec);
+  /// What the optimizer renews in this step between backward and update; `due` are some of its periods.
+  void renew(Exec& exec, const std::vector<int64_t>& due, int64_t step, double lr);
   void update(Exec& exec, int64_t step, double lr);
   void evaluate(Exec& exec);
 
@@ -40,7 +42,7 @@ struct Engine::Body {
   void share_bases(Exec& exec);
 };
 
-/// Every non-empty choice of some of the refresh periods: those that may fall due together.
-std::vector<std::vector<int64_t>> period_combinations(const std::vector<int64_t>& periods);
+/// Every non-empty choice of some of the periods: those that may fall due together. `keys`: where they come from.
+std::vector<std::vector<int64_t>> period_combinations(const std::vector<int64_t>& periods, const char* keys);
 
 }  // namespace llmz::train

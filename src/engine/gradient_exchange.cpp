@@ -16,16 +16,14 @@ GradientExchange::GradientExchange(const std::vector<Parameter*>& parameters, Op
 
 void GradientExchange::ready(Communicator& ranks, size_t first, size_t last) {
   for (size_t i = last; i-- > first;) {
-    const Parameter& p = *parameters_[i];
-    const Tensor grad = p.grad.accumulator();
-    const bool by_rows = options_.by_rows(p);
-    const Reduction part{by_rows ? p.padded(grad) : grad, by_rows};
-    if (grad.bytes() < kSmall && !by_rows) {
+    const Reduction part = options_.reduction(i);
+    const size_t bytes = parameters_[i]->grad.accumulator().bytes();
+    if (bytes < kSmall && !part.by_rows) {
       small_.push_back(part);
       continue;
     }
     bucket_.push_back(part);
-    bytes_ += grad.bytes();
+    bytes_ += bytes;
     if (bytes_ >= options_.bucket_bytes) set_out(ranks);
   }
   ready_ += last - first;

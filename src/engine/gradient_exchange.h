@@ -15,7 +15,7 @@ class GradientExchange {
  public:
   struct Options {
     size_t bucket_bytes = 0;
-    std::function<bool(const Parameter&)> by_rows;  ///< whether ranks own rows of it: then each needs those alone
+    std::function<Reduction(size_t)> reduction;  ///< of the gradient of a parameter, by its place
   };
   GradientExchange(const std::vector<Parameter*>& parameters, Options options);
 

@@ -1,6 +1,7 @@
 #include "llmz/optim/optimizer.h"
 
 #include <algorithm>
+#include <set>
 
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/optimizer.h"
@@ -9,45 +10,94 @@
 namespace llmz::optim {
 namespace {
 
-struct Row {
-  const char* name;
-  std::unique_ptr<Optimizer> (*make)(const OptimizerConfig&, const std::vector<Parameter*>&, Memory&,
-                                     const StatePrecision&);
-};
-
-constexpr Row kRegistry[] = {{"adamw", make_adamw}};
+/// The coefficient where a parameter decays, 0 elsewhere.
+float decay_of(const OptimizerConfig& config, const RuleSelection& selection, const Parameter& p) {
+  OptimizerConfig own = config;
+  own.weight_decay = selection.weight_decay.value_or(config.weight_decay);
+  return weight_decay_of(own, p);
+}
 
 }  // namespace
 
-std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, const std::vector<Parameter*>& parameters,
-                                          Memory& memory, const StatePrecision& precision) {
-  for (const Row& row : kRegistry) {
-    if (config.name == row.name) return row.make(config, parameters, memory, precision);
+Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<Parameter*>& parameters,
+                     const std::vector<RuleChoice>& choices, Memory& memory, const StatePrecision& precision)
+    : elsewhere_(std::make_unique<Memory>(memory.target())) {
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const Parameter& p = *parameters[i];
+    const RuleSelection& selection = choices.at(i).selection;
+    const RuleContext context{.config = config,
+                              .settings = selection.settings,
+                              .precision = precision,
+                              .memory = p.owner.elsewhere ? *elsewhere_ : memory,
+                              .index = static_cast<uint32_t>(i),
+                              .weight_decay = decay_of(config, selection, p)};
+    const double scale = static_cast<double>(lr_scale_of(config, p)) * static_cast<double>(selection.lr_scale);
+    rows_.push_back({&p, scale, choices[i].row->make(context, p)});
   }
-  fail("optimizer.name '{}' is unknown; known: {}", config.name, fmt::join(optimizer_names(), ", "));
 }
 
-std::vector<std::string> optimizer_names() {
-  std::vector<std::string> names;
-  for (const Row& row : kRegistry) names.emplace_back(row.name);
-  return names;
+StepArgs Optimizer::args_of(const Row& row, int64_t step, double lr, const Tensor& grad_scale) const {
+  return {.step = step, .lr = static_cast<float>(lr * row.lr_scale), .grad_scale = grad_scale};
 }
 
-std::vector<std::string> moment_kinds() { return {"full", "factored", "subspace"}; }
+void Optimizer::step(Exec& exec, int64_t step, double lr, Tensor grad_scale) {
+  // Low-rank gradients first: they are expanded with the norms' gains, which must still be those of the backward pass.
+  for (const bool low : {true, false}) {
+    for (const Row& row : rows_) {
+      if (row.parameter->owner.elsewhere || row.parameter->grad.low.present() != low) continue;
+      row.rule->step(exec, args_of(row, step, lr, grad_scale));
+    }
+  }
+}
 
-std::vector<std::string> refresh_policies() { return {"keep", "reset", "rotate"}; }
+void Optimizer::refresh(Exec& exec) {
+  for (const Row& row : rows_) {
+    if (!row.parameter->owner.elsewhere) row.rule->refresh(exec);
+  }
+}
 
-void validate(const OptimizerConfig& config) {
-  const auto check_known = [](const std::string& value, const std::vector<std::string>& known, const char* key) {
-    check(std::find(known.begin(), known.end(), value) != known.end(), "{} = \"{}\" is not known; allowed: {}", key,
-          value, fmt::join(known, ", "));
-  };
-  check_known(config.moments, moment_kinds(), "optimizer.moments");
-  check_known(config.subspace.at_refresh, refresh_policies(), "optimizer.subspace.at_refresh");
-  check(config.first_moment_bits == 32 || config.first_moment_bits == 8,
-        "optimizer.first_moment_bits = {} is not known; allowed: 32, 8", config.first_moment_bits);
-  check(config.first_moment_bits == 32 || config.moments == "factored",
-        "optimizer.first_moment_bits = 8 goes with optimizer.moments = \"factored\", not \"{}\"", config.moments);
+bool Optimizer::refreshes() const {
+  return std::any_of(rows_.begin(), rows_.end(), [](const Row& row) { return row.rule->refreshes(); });
+}
+
+std::vector<int64_t> Optimizer::periods() const {
+  std::set<int64_t> all;
+  for (const Row& row : rows_) {
+    for (const int64_t period : row.rule->periods()) all.insert(period);
+  }
+  return {all.begin(), all.end()};
+}
+
+std::vector<int64_t> Optimizer::periods_due(int64_t step) const {
+  std::vector<int64_t> due = periods();
+  std::erase_if(due, [&](int64_t period) { return (step - 1) % period != 0; });
+  return due;
+}
+
+void Optimizer::renew(Exec& exec, std::span<const int64_t> due, int64_t step, double lr, Tensor grad_scale) {
+  for (const Row& row : rows_) {
+    if (row.parameter->owner.elsewhere) continue;
+    std::vector<int64_t> own = row.rule->periods();
+    std::erase_if(own, [&](int64_t period) { return std::find(due.begin(), due.end(), period) == due.end(); });
+    if (!own.empty()) row.rule->renew(exec, args_of(row, step, lr, grad_scale), own);
+  }
+}
+
+void Optimizer::weights_changed(Exec& exec) {
+  for (const Row& row : rows_) {
+    if (!row.parameter->owner.elsewhere) row.rule->weights_changed(exec);
+  }
+}
+
+std::vector<Optimizer::State> Optimizer::states() const {
+  std::vector<State> all;
+  for (const Row& row : rows_) all.insert(all.end(), row.rule->states().begin(), row.rule->states().end());
+  return all;
+}
+
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, const std::vector<Parameter*>& parameters,
+                                          Memory& memory, const StatePrecision& precision, RuleTable table) {
+  return std::make_unique<Optimizer>(config, parameters, choose_rules(config, parameters, table), memory, precision);
 }
 
 float lr_scale_of(const OptimizerConfig& config, const Parameter& parameter) {
@@ -79,10 +129,11 @@ GradientClip::GradientClip(float max_norm, const std::vector<Parameter*>& parame
 
 void GradientClip::measure(Exec& exec) {
   ops::fill(exec, total_, 0.0f);
-  const auto is_split = [](const Parameter* p) { return p->shard.whole > 0; };
-  const bool spread = std::any_of(parameters_.begin(), parameters_.end(), is_split);
+  const auto is_spread = [](const Parameter* p) { return p->shard.whole > 0 || p->owner.known(); };
+  const bool spread = std::any_of(parameters_.begin(), parameters_.end(), is_spread);
   for (const Parameter* p : parameters_) {
-    if (spread && !is_split(p) && exec.ranks->rank() > 0) continue;  // all ranks have it: counted once
+    if (p->owner.elsewhere) continue;
+    if (spread && !is_spread(p) && exec.ranks->rank() > 0) continue;  // all ranks have it: counted once
     if (p->grad.low.present()) {
       ops::expanded_sum_of_squares(exec, total_, p->grad.low);
     } else {

@@ -37,6 +37,22 @@ struct RowShard {
   int64_t whole = 0;  ///< rows of the whole weight, without what the parts have more; 0: this is the whole
 };
 
+/// Which rank alone updates a parameter whole, where the optimizer's work is spread over ranks by matrices.
+struct Owner {
+  int rank = -1;           ///< −1: no rank alone
+  bool elsewhere = false;  ///< it is another than this one: its gradient is not complete here
+
+  bool known() const { return rank >= 0; }
+};
+
+/// A matrix by itself among the rows of a fused one, for update rules that take matrices one by one.
+struct FusedMatrix {
+  enum class Role : uint8_t { all, query, key, value, gate, up };
+  Role role = Role::all;
+  int64_t row = 0, rows = 0;
+  int64_t heads = 1;  ///< equal blocks of rows, one an attention head
+};
+
 /// A trained tensor. Several of Hugging Face's tensors may share one (query, key and value are the rows of one
 /// matrix): the engine then makes one product where there were three.
 struct Parameter {
@@ -48,10 +64,16 @@ struct Parameter {
   float init_mean = 0, init_std = 0;  ///< initial values are N(init_mean, init_std²)
   int64_t padded_rows = 0;            ///< that weight and gradient have room for; what follows the last row is zero
   std::vector<ParameterPart> parts;
+  std::vector<FusedMatrix> fused;  ///< what the rows of a matrix are, in their order; none: one matrix. Of the whole
+  Owner owner;
   RowShard shard;  ///< what of the whole weight, gradient or factor and row term are here
 
   /// The rows of `whole` (the weight, its gradient or an optimizer state of the same shape) that belong to `part`.
   static Tensor rows_of(const Tensor& whole, const ParameterPart& part) { return whole.slice(0, part.row, part.rows); }
+  /// What of a matrix is a matrix by itself: `fused`, or all of it.
+  std::vector<FusedMatrix> matrices() const {
+    return fused.empty() ? std::vector<FusedMatrix>{{.rows = weight.dim(0)}} : fused;
+  }
   /// `tensor` (the weight, the gradient's accumulator) with the room behind its last row.
   Tensor padded(const Tensor& tensor) const {
     Tensor all = tensor;

@@ -19,6 +19,7 @@ struct EngineOptions {
   model::BuildOptions build = {};
   optim::OptimizerConfig optimizer = {};
   optim::StatePrecision state = {};
+  optim::RuleTable rules = optim::rule_table();  ///< that the optimizer may choose from
   int64_t micro_batch = 1, sequence = 1;
   bool training = true;  ///< false: evaluation only, no gradients and no optimizer
   Device device = {};

@@ -1,50 +1,58 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "llmz/core/communicator.h"
 #include "llmz/core/exec.h"
 #include "llmz/core/parameter.h"
-#include "llmz/optim/optimizer.h"
 #include "llmz/engine/ranks.h"
+#include "llmz/optim/optimizer.h"
 
 namespace llmz::train {
 
 /// The parameters as the optimizer of one rank sees them. With ZeRO-1 a matrix is its rows [rank·c, (rank + 1)·c) of
-/// N·c, the rows of the whole padded with zeros; vectors (gains and biases, less than a thousandth of a model) stay
-/// whole on every rank. Without it all parameters are themselves.
+/// N·c, the rows of the whole padded with zeros, or, where its rule must see all of it, whole on one rank, the biggest
+/// first and each to the rank that has least; vectors (gains and biases, less than a thousandth of a model) stay whole
+/// on every rank. Without it all parameters are themselves.
 class OwnedRows {
  public:
-  OwnedRows(const std::vector<Parameter*>& parameters, bool shared, RankPlace place);
+  /// `owns`: what each parameter's rule must see.
+  OwnedRows(const std::vector<Parameter*>& parameters, const std::vector<optim::Owns>& owns, bool shared,
+            RankPlace place);
   OwnedRows(const OwnedRows&) = delete;  // the optimizer points into it
   OwnedRows& operator=(const OwnedRows&) = delete;
 
   /// In the order of the model; matrices are copies with sliced tensors.
   const std::vector<Parameter*>& parameters() const { return seen_; }
   bool shared() const { return shared_; }
-  /// Whether ranks own rows of it.
-  bool is_split(const Parameter& p) const { return shared_ && p.weight.rank() == 2; }
-  /// Each rank has updated its rows: all get the others'.
+  /// How the gradient of parameter i is to be summed over ranks.
+  Reduction reduction(size_t i) const;
+  /// Each rank has updated what it owns: all get the others'.
   void gather_weights(Communicator& ranks) const;
 
  private:
+  Parameter* rows_of(const Parameter& p, RankPlace place);
+  void share_out(const std::vector<size_t>& matrices, RankPlace place);
+
   std::vector<Parameter*> whole_, seen_;
   std::vector<std::unique_ptr<Parameter>> slices_;
   bool shared_;
 };
 
 /// Optimizer states whole, one after the other, for checkpoints: a program of its own in the memory plan, which takes
-/// room for the largest of them, on every rank.
+/// room for the largest of those that ranks do not all have, on every rank.
 class WholeState {
  public:
   WholeState(Exec& exec, const optim::Optimizer& optimizer);
 
-  /// Collective: the state's rows of all ranks; all rows of the parameter, until the next call.
+  /// Collective: the state's rows of all ranks, or what one rank alone has; all rows of the parameter, until the next
+  /// call.
   Tensor gather(const optim::Optimizer::State& state);
   /// The shape and type that `gather` gives, without data.
   static Tensor shape(const optim::Optimizer::State& state);
-  /// Room for a whole state; then, collective: from rank 0's room into every rank's own rows.
+  /// Room for a whole state; then, collective: from rank 0's room to those who own it.
   Tensor room(const optim::Optimizer::State& state);
   void scatter(const optim::Optimizer::State& state);
 
@@ -55,7 +63,7 @@ class WholeState {
   Exec& exec_;
   ProgramScope program_;
   Buffer buffer_;
-  void* gathered_ = nullptr;  ///< data of the state that the room holds
+  std::string gathered_;  ///< the state that the room holds
 };
 
 }  // namespace llmz::train

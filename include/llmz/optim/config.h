@@ -1,7 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace llmz::optim {
@@ -32,6 +35,18 @@ struct StatePrecision {
   uint64_t seed = 1;  ///< of stochastic rounding
 };
 
+/// Settings of one rule, beside those that all share: numbers and names, by key.
+using RuleSettings = std::map<std::string, std::variant<double, std::string>>;
+
+/// An entry of JSON `optimizer.rules`: the parameters in `where` are updated by the rule `use`, as far as it can.
+struct RuleSelection {
+  std::string where = "all";  ///< optim::is_in
+  std::string use = "adamw";
+  float lr_scale = 1;                      ///< on top of those by group
+  std::optional<float> weight_decay = {};  ///< instead of the optimizer's, where parameters decay
+  RuleSettings settings = {};              ///< the rule's own; what is not here is as in `optimizer`
+};
+
 /// JSON `optimizer`.
 struct OptimizerConfig {
   std::string name = "adamw";
@@ -44,6 +59,7 @@ struct OptimizerConfig {
   float clip_norm = 1.0f;  ///< global gradient norm; 0 = no clipping
   LrScale lr_scale;
   DecayOn decay_on;
+  std::vector<RuleSelection> rules;  ///< first match wins; what they leave goes to `name`
 };
 
 std::vector<std::string> moment_kinds();

@@ -1,43 +1,35 @@
 #include "llmz/ops/optimizer.h"
-#include "src/optim/rule.h"
-#include "src/optim/weight_target.h"
+#include "llmz/optim/rule.h"
 
 namespace llmz::optim {
 namespace {
 
-class FullMoments final : public Moments {
+/// AdamW (Loshchilov & Hutter 2019): two moments of the parameter's shape.
+class AdamW final : public Rule {
  public:
-  FullMoments(const MomentsOptions& o, const Parameter& p, Memory& memory)
-      : config_(o.config), parameter_(p), target_(o.precision, p, o.index, memory) {
-    const DType dtype = moment_dtype(o.precision, p);
-    m_ = memory.persistent(p.name + ".exp_avg", Category::optimizer, p.weight.shape, dtype);
-    v_ = memory.persistent(p.name + ".exp_avg_sq", Category::optimizer, p.weight.shape, dtype);
-  }
+  AdamW(const RuleContext& c, const Parameter& p)
+      : Rule(c, p),
+        constants_(c.constants()),
+        m_(keep("exp_avg", p.weight.shape, moment_dtype())),
+        v_(keep("exp_avg_sq", p.weight.shape, moment_dtype())) {}
 
-  void step(Exec& exec, const StepArgs& args) override {
-    ops::adamw(exec, {target_.update(args, weight_decay_of(config_, parameter_)),
-                      {config_.beta1, config_.beta2, config_.eps},
-                      m_,
-                      v_});
-  }
-  void list(std::vector<Optimizer::State>& states) const override {
-    target_.list(states);
-    states.push_back({&parameter_, "exp_avg", m_});
-    states.push_back({&parameter_, "exp_avg_sq", v_});
-  }
-  void weights_changed(Exec& exec) override { target_.weights_changed(exec); }
+  void step(Exec& exec, const StepArgs& args) override { ops::adamw(exec, {update(args), constants_, m_, v_}); }
 
  private:
-  OptimizerConfig config_;
-  const Parameter& parameter_;
-  WeightTarget target_;
+  ops::AdamConstants constants_;
   Tensor m_, v_;
+};
+
+constexpr RuleField kFields[] = {
+    {"beta1", "decay of the first moment", 0, 1},
+    {"beta2", "decay of the second moment", 0, 1},
+    {"eps", "added to the root of the second moment", 0, 1},
 };
 
 }  // namespace
 
-std::unique_ptr<Moments> make_full_moments(const MomentsOptions& options, const Parameter& p, Memory& memory) {
-  return std::make_unique<FullMoments>(options, p, memory);
-}
+extern const RuleRow kAdamW;
+const RuleRow kAdamW = {
+    .name = "adamw", .meaning = "both moments whole", .make = make_rule<AdamW>, .fields = kFields, .moments = "full"};
 
 }  // namespace llmz::optim

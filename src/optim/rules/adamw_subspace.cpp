@@ -1,58 +1,47 @@
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/optimizer.h"
 #include "llmz/ops/projector.h"
-#include "src/optim/rule.h"
-#include "src/optim/weight_target.h"
+#include "llmz/optim/rule.h"
 
 namespace llmz::optim {
 namespace {
 
-class SubspaceMoments final : public Moments {
+/// Adam whose moments live in the subspace of a low-rank gradient's projector (CompAct, arXiv 2410.15352).
+class AdamWSubspace final : public Rule {
  public:
-  SubspaceMoments(const MomentsOptions& o, const Parameter& p, Memory& memory)
-      : config_(o.config), parameter_(p), target_(o.precision, p, o.index, memory) {
-    const LowRankGrad& low = p.grad.low;
+  AdamWSubspace(const RuleContext& c, const Parameter& p)
+      : Rule(c, p),
+        constants_(c.constants()),
+        alpha_(c.number("alpha", c.config.subspace.alpha)),
+        at_refresh_(c.text("at_refresh", c.config.subspace.at_refresh)) {
     check(
-        !low.column_scale.present(),
+        !p.grad.low.column_scale.present(),
         "optimizer.moments = \"subspace\" with activations.norm.codec = \"shared\": the norm's gain, which changes at "
         "every step, would stand inside the subspace; set activations.norm.codec to store, sketch or quant");
-    check(o.config.subspace.at_refresh != "rotate" || made_from_a_seed(*low.projector),
+    check(at_refresh_ != "rotate" || made_from_a_seed(*p.grad.low.projector),
           "optimizer.subspace.at_refresh = \"rotate\" needs the projector before a refresh again, which only gaussian "
           "and "
           "sign give; use keep or reset with the others");
-    const DType dtype = moment_dtype(o.precision, p);
-    m_ = memory.persistent(p.name + ".exp_avg", Category::optimizer, low.factor.shape, dtype);
-    v_ = memory.persistent(p.name + ".exp_avg_sq", Category::optimizer, low.factor.shape, dtype);
+    m_ = keep("exp_avg", p.grad.low.factor.shape, moment_dtype());
+    v_ = keep("exp_avg_sq", p.grad.low.factor.shape, moment_dtype());
   }
 
   void step(Exec& exec, const StepArgs& args) override {
-    const bool reset = config_.subspace.at_refresh == "reset";
-    const int64_t since_reset = parameter_.grad.low.projector->age + 1;
-    ops::ProjectedAdamArgs now{target_.update(args, weight_decay_of(config_, parameter_)),
-                               {config_.beta1, config_.beta2, config_.eps},
-                               m_,
-                               v_,
-                               config_.subspace.alpha};
-    if (reset) now.step = since_reset;
+    ops::ProjectedAdamArgs now{update(args), constants_, m_, v_, alpha_};
+    if (at_refresh_ == "reset") now.step = parameter().grad.low.projector->age + 1;
     ops::projected_adam(exec, now);
   }
 
+  bool refreshes() const override { return at_refresh_ != "keep"; }
   void refresh(Exec& exec) override {
-    if (!parameter_.grad.low.projector->changed) return;
-    if (config_.subspace.at_refresh == "reset") {
+    if (!parameter().grad.low.projector->changed) return;
+    if (at_refresh_ == "reset") {
       ops::fill(exec, m_, 0.0f);
       ops::fill(exec, v_, 0.0f);
-    } else if (config_.subspace.at_refresh == "rotate") {
+    } else if (at_refresh_ == "rotate") {
       rotate(exec);
     }
   }
-
-  void list(std::vector<Optimizer::State>& states) const override {
-    target_.list(states);
-    states.push_back({&parameter_, "exp_avg", m_});
-    states.push_back({&parameter_, "exp_avg_sq", v_});
-  }
-  void weights_changed(Exec& exec) override { target_.weights_changed(exec); }
 
  private:
   static bool made_from_a_seed(const Projector& p) {
@@ -62,26 +51,42 @@ class SubspaceMoments final : public Moments {
   /// The first moment is carried over through full space, M ← (M·(P₀ᵀP₀)⁻¹·P₀ᵀ)·P with P₀ᵀP₀ ≈ (n/r)·I. The second,
   /// which has no direction, becomes the same in all directions: each row its mean.
   void rotate(Exec& exec) {
-    const Projector& now = *parameter_.grad.low.projector;
+    const Projector& now = *parameter().grad.low.projector;
     Projector before = now;
     before.seed = now.previous_seed;
     const double shrink = static_cast<double>(now.rank()) / static_cast<double>(now.width);
-    const Buffer full = exec.memory.take("rotate.full", Category::workspace, parameter_.weight.shape, m_.dtype);
+    const Buffer full = exec.memory.take("rotate.full", Category::workspace, parameter().weight.shape, m_.dtype);
     ops::expand(exec, {.out = full.tensor(), .z = m_, .alpha = shrink}, before);
     ops::project(exec, m_, full.tensor(), now);
     ops::row_means(exec, v_);
   }
 
-  OptimizerConfig config_;
-  const Parameter& parameter_;
-  WeightTarget target_;
+  ops::AdamConstants constants_;
+  float alpha_;
+  std::string at_refresh_;
   Tensor m_, v_;
+};
+
+constexpr RuleField kFields[] = {
+    {"beta1", "decay of the first moment", 0, 1},
+    {"beta2", "decay of the second moment", 0, 1},
+    {"eps", "added to the root of the second moment", 0, 1},
+    {"alpha", "factor on the update", 0, 1e3},
+    {.key = "at_refresh", .meaning = "what becomes of moments at a refresh", .allowed = "keep|reset|rotate"},
 };
 
 }  // namespace
 
-std::unique_ptr<Moments> make_subspace_moments(const MomentsOptions& options, const Parameter& p, Memory& memory) {
-  return std::make_unique<SubspaceMoments>(options, p, memory);
-}
+extern const RuleRow kAdamWSubspace;
+const RuleRow kAdamWSubspace = {
+    .name = "adamw_subspace",
+    .meaning = "moments in the subspace of a low-rank gradient",
+    .make = make_rule<AdamWSubspace>,
+    .suits = [](const Parameter& p) { return p.grad.low.present(); },
+    .needs =
+        "needs low-rank weight gradients: keep inputs of linear layers as sketches "
+        "(activations.qkv_input.codec = \"sketch\"), or set weight_gradient.form = \"low_rank\"",
+    .fields = kFields,
+    .moments = "subspace"};
 
 }  // namespace llmz::optim

@@ -1,0 +1,186 @@
+#include <algorithm>
+#include <array>
+
+#include "llmz/core/error.h"
+#include "llmz/optim/optimizer.h"
+
+namespace llmz::optim {
+namespace {
+
+std::string_view name_of(ParamGroup group) {
+  switch (group) {
+    case ParamGroup::blocks: return "blocks";
+    case ParamGroup::attention_output: return "attention_output";
+    case ParamGroup::embedding: return "embedding";
+    case ParamGroup::head: return "head";
+    case ParamGroup::norms: return "norms";
+  }
+  return "";
+}
+
+std::string_view name_of(ParamKind kind) {
+  switch (kind) {
+    case ParamKind::matrix: return "matrix";
+    case ParamKind::gain: return "gain";
+    case ParamKind::bias: return "bias";
+    case ParamKind::embedding: return "embedding";
+  }
+  return "";
+}
+
+constexpr std::array<std::string_view, 5> kGroups = {"blocks", "attention_output", "embedding", "head", "norms"};
+constexpr std::array<std::string_view, 3> kKinds = {"matrix", "gain", "bias"};
+
+bool is_one_of(std::string_view name, std::span<const std::string_view> known) {
+  return std::find(known.begin(), known.end(), name) != known.end();
+}
+
+/// A group and a kind, each empty where any will do.
+struct Place {
+  std::string_view group, kind;
+};
+
+Place parse_place(std::string_view where) {
+  const size_t dot = where.find('.');
+  const std::string_view first = where.substr(0, dot);
+  Place place;
+  if (dot != std::string_view::npos) {
+    place = {first, where.substr(dot + 1)};
+  } else if (first != "all") {
+    place = is_one_of(first, kKinds) ? Place{{}, first} : Place{first, {}};
+  }
+  check((place.group.empty() || is_one_of(place.group, kGroups)) &&
+            (place.kind.empty() || is_one_of(place.kind, kKinds)) && (dot == std::string_view::npos || dot > 0),
+        "optimizer.rules: where = \"{}\" is not known; it is all, a group ({}), a kind ({}), or both: blocks.matrix",
+        where, fmt::join(kGroups, ", "), fmt::join(kKinds, ", "));
+  return place;
+}
+
+const RuleRow& row_named(std::string_view name, RuleTable table, const std::string& key) {
+  std::vector<std::string> known;
+  for (const RuleRow* row : table) {
+    if (name == row->name) return *row;
+    known.emplace_back(row->name);
+  }
+  fail("{} '{}' is unknown; known: {}", key, name, fmt::join(known, ", "));
+}
+
+void check_setting(const std::string& entry, const RuleRow& row, const std::string& key,
+                   const std::variant<double, std::string>& value) {
+  std::vector<std::string> known = {"where", "use", "lr_scale", "weight_decay"};
+  for (const RuleField& field : row.fields) {
+    known.emplace_back(field.key);
+    if (key != field.key) continue;
+    const std::string name = fmt::format("{}.{}", entry, key);
+    if (field.allowed.empty()) {
+      const auto* number = std::get_if<double>(&value);
+      check(number != nullptr, "{} is a number", name);
+      check(*number >= field.least && *number <= field.most, "{} = {} must lie in [{}, {}]", name, *number, field.least,
+            field.most);
+    } else {
+      const auto* text = std::get_if<std::string>(&value);
+      const std::string all = fmt::format("|{}|", field.allowed);
+      check(text != nullptr && all.find("|" + *text + "|") != std::string::npos, "{} is one of {}", name,
+            field.allowed);
+    }
+    return;
+  }
+  fail("{}: {} has no setting '{}'; known: {}", entry, row.name, key, fmt::join(known, ", "));
+}
+
+/// One entry of the list that parameters go through.
+struct Entry {
+  RuleChoice choice;
+  std::string name;  ///< in messages
+  bool asked_for;    ///< it must find something
+  bool used = false;
+};
+
+std::vector<Entry> entries_of(const OptimizerConfig& config, RuleTable table) {
+  std::vector<Entry> entries;
+  for (size_t i = 0; i < config.rules.size(); ++i) {
+    const RuleSelection& selection = config.rules[i];
+    const std::string name = fmt::format("optimizer.rules[{}]", i);
+    const RuleRow& row = row_named(selection.use, table, name + ".use");
+    parse_place(selection.where);
+    for (const auto& [key, value] : selection.settings) check_setting(name, row, key, value);
+    entries.push_back({{&row, selection}, fmt::format("{} (where \"{}\")", name, selection.where), true});
+  }
+  const auto add = [&](const RuleRow& row, std::string name, bool asked_for) {
+    entries.push_back({{&row, {.where = row.where, .use = row.name}}, std::move(name), asked_for});
+  };
+  const RuleRow& rest = *table.front();
+  if (config.name != rest.name) add(row_named(config.name, table, "optimizer.name"), "optimizer.name", true);
+  const auto form = std::find_if(table.begin(), table.end(), [&](const RuleRow* row) {
+    return row->moments != nullptr && config.moments == row->moments;
+  });
+  if (form != table.end() && *form != &rest) {
+    add(**form, fmt::format("optimizer.moments = \"{}\"", config.moments), true);
+  }
+  add(rest, rest.name, false);
+  return entries;
+}
+
+}  // namespace
+
+bool is_in(const std::string& where, const Parameter& p) {
+  const Place place = parse_place(where);
+  const bool in_group = place.group.empty() || place.group == name_of(p.group) ||
+                        (place.group == "blocks" && p.group == ParamGroup::attention_output);
+  return in_group && (place.kind.empty() || place.kind == name_of(p.kind));
+}
+
+std::vector<RuleChoice> choose_rules(const OptimizerConfig& config, const std::vector<Parameter*>& parameters,
+                                     RuleTable table) {
+  validate(config);
+  std::vector<Entry> entries = entries_of(config, table);
+  std::vector<RuleChoice> choices;
+  for (const Parameter* p : parameters) {
+    for (Entry& entry : entries) {
+      const RuleRow& row = *entry.choice.row;
+      if (!is_in(entry.choice.selection.where, *p) || (row.suits != nullptr && !row.suits(*p))) continue;
+      entry.used = true;
+      choices.push_back(entry.choice);
+      break;
+    }
+  }
+  for (const Entry& entry : entries) {
+    if (entry.used || !entry.asked_for || parameters.empty()) continue;
+    fail("{} {}", entry.name,
+         entry.choice.row->needs != nullptr ? entry.choice.row->needs : "has no parameter left for it");
+  }
+  return choices;
+}
+
+std::vector<std::string> optimizer_names() {
+  std::vector<std::string> names;
+  for (const RuleRow* row : rule_table()) {
+    if (row->moments == nullptr || row == rule_table().front()) names.emplace_back(row->name);
+  }
+  return names;
+}
+
+std::vector<std::string> moment_kinds() {
+  std::vector<std::string> kinds;
+  for (const RuleRow* row : rule_table()) {
+    if (row->moments != nullptr) kinds.emplace_back(row->moments);
+  }
+  return kinds;
+}
+
+std::vector<std::string> refresh_policies() { return {"keep", "reset", "rotate"}; }
+
+void validate(const OptimizerConfig& config) {
+  const auto check_known = [](const std::string& value, const std::vector<std::string>& known, const char* key) {
+    check(std::find(known.begin(), known.end(), value) != known.end(), "{} = \"{}\" is not known; allowed: {}", key,
+          value, fmt::join(known, ", "));
+  };
+  check_known(config.moments, moment_kinds(), "optimizer.moments");
+  check_known(config.subspace.at_refresh, refresh_policies(), "optimizer.subspace.at_refresh");
+  check(config.first_moment_bits == 32 || config.first_moment_bits == 8,
+        "optimizer.first_moment_bits = {} is not known; allowed: 32, 8", config.first_moment_bits);
+  check(config.first_moment_bits == 32 || config.moments == "factored",
+        "optimizer.first_moment_bits = 8 goes with optimizer.moments = \"factored\", not \"{}\"", config.moments);
+}
+
+}  // namespace llmz::optim
