@@ -5,8 +5,22 @@
 
 namespace llmz::nn {
 
+namespace {
+
+/// Query, key and value are the rows of one matrix.
+AttentionOptions fused(AttentionOptions o) {
+  using Role = FusedMatrix::Role;
+  const int64_t query = o.heads * o.head_dim, key = o.kv_heads * o.head_dim;
+  o.qkv.fused = {{Role::query, 0, query, o.heads},
+                 {Role::key, query, key, o.kv_heads},
+                 {Role::value, query + key, key, o.kv_heads}};
+  return o;
+}
+
+}  // namespace
+
 AttentionHalf::AttentionHalf(BuildContext& context, AttentionOptions options)
-    : options_(std::move(options)),
+    : options_(fused(std::move(options))),
       precision_(context.precision),
       qkv_linear_(context, options_.norm, options_.qkv, context.activations.qkv_input),
       qkv_code_(context.make_codec(context.activations.qkv, options_.name + ".qkv",

@@ -11,6 +11,7 @@ Linear::Linear(BuildContext& context, LinearOptions options, const codec::Codec&
   weight_.group = options.group;
   weight_.init_std = options.init_std;
   weight_.parts = std::move(options.weight_parts);
+  weight_.fused = std::move(options.fused);
   context.add(weight_, {options.out, options.in}, input.facts().projector);
   if (context.gradients && input.probing() != nullptr) {
     probe_norms_ = context.memory.persistent(weight_.name + ".probe", Category::workspace, {2}, DType::f64);

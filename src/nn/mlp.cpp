@@ -4,8 +4,20 @@
 
 namespace llmz::nn {
 
+namespace {
+
+/// Gate and up are the rows of one matrix.
+MlpOptions fused(MlpOptions o) {
+  using Role = FusedMatrix::Role;
+  if (o.kind != MlpKind::swiglu) return o;
+  o.up.fused = {{Role::gate, 0, o.intermediate}, {Role::up, o.intermediate, o.intermediate}};
+  return o;
+}
+
+}  // namespace
+
 MlpHalf::MlpHalf(BuildContext& context, MlpOptions options)
-    : options_(std::move(options)),
+    : options_(fused(std::move(options))),
       precision_(context.precision),
       up_linear_(context, options_.norm, options_.up, context.activations.gate_up_input),
       up_code_(context.make_codec(context.activations.gate_up, options_.name + ".gate_up",

@@ -41,16 +41,21 @@ struct Place {
 };
 
 Place parse_place(std::string_view where) {
+  if (where == "all") return {};
   const size_t dot = where.find('.');
   const std::string_view first = where.substr(0, dot);
   Place place;
+  bool known = is_one_of(first, kGroups);
   if (dot != std::string_view::npos) {
     place = {first, where.substr(dot + 1)};
-  } else if (first != "all") {
-    place = is_one_of(first, kKinds) ? Place{{}, first} : Place{first, {}};
+    known = known && is_one_of(place.kind, kKinds);
+  } else if (known) {
+    place.group = first;
+  } else {
+    place.kind = first;
+    known = is_one_of(first, kKinds);
   }
-  check((place.group.empty() || is_one_of(place.group, kGroups)) &&
-            (place.kind.empty() || is_one_of(place.kind, kKinds)) && (dot == std::string_view::npos || dot > 0),
+  check(known,
         "optimizer.rules: where = \"{}\" is not known; it is all, a group ({}), a kind ({}), or both: blocks.matrix",
         where, fmt::join(kGroups, ", "), fmt::join(kKinds, ", "));
   return place;
