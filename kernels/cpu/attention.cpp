@@ -131,7 +131,8 @@ LLMZ_INLINE void row_dots_loop(float* delta, const float* a, int64_t a_pitch, co
 struct Geometry {
   int64_t batch, queries, heads, keys, kv_heads, group, width, tiles;
   float scale;
-  Geometry(const Tensor& q, const Tensor& k)
+  const ops::AttentionMask& mask;
+  Geometry(const Tensor& q, const Tensor& k, const ops::AttentionMask& m)
       : batch(q.dim(0)),
         queries(q.dim(1)),
         heads(q.dim(2)),
@@ -140,16 +141,19 @@ struct Geometry {
         group(heads / kv_heads),
         width(padded(q.dim(3), 16)),
         tiles(ceil_div(queries, kTile)),
-        scale(1 / std::sqrt(static_cast<float>(q.dim(3)))) {}
+        scale(1 / std::sqrt(static_cast<float>(q.dim(3)))),
+        mask(m) {}
 
   int64_t rows(int64_t tile) const { return std::min(kTile, queries - tile * kTile); }
-  /// Keys that the first query of a tile sees.
-  int64_t visible(int64_t tile) const { return keys - queries + tile * kTile + 1; }
-  QueryTile query_tile(int64_t tile) const {
+  QueryTile query_tile(int64_t b, int64_t tile) const {
     QueryTile t;
+    const int64_t position = keys - queries + tile * kTile;  // of the first query
     t.rows = rows(tile);
-    t.visible = visible(tile);
     t.width = width;
+    t.limit = counted_keys(mask, b, keys);
+    t.visible = mask.causal ? position + 1 : mask.window > 0 ? position + mask.window : keys;
+    t.step = mask.causal || mask.window > 0 ? 1 : 0;
+    if (mask.window > 0) t.hidden = position - mask.window + 1;
     return t;
   }
   float* lse_row(const Tensor& lse, int64_t b, int64_t h, int64_t tile) const {
@@ -163,12 +167,12 @@ void forward_group(const Tensor& out, const Tensor& lse, const Tensor& q, const 
                    const Geometry& g, int64_t b, int64_t kv, int64_t first, int64_t last, float* workspace) {
   const AttentionTiles kernels = attention_tiles();
   const ForwardPieces space(workspace, g.keys, g.width);
-  const int64_t keys = g.visible(last - 1) + g.rows(last - 1) - 1;
+  const int64_t keys = std::max<int64_t>(0, g.query_tile(b, last - 1).end());
   simd<pack_columns_loop<T>>(space.k_t, HeadRows<T>(k, b, kv, 0, keys), g.width);
   simd<pack_rows_loop<T>>(space.v, HeadRows<T>(v, b, kv, 0, keys), padded(keys, kTile), g.width, 1.0f);
   for (int64_t h = kv * g.group; h < (kv + 1) * g.group; ++h) {
     for (int64_t i = first; i < last; ++i) {
-      ForwardTile tile{g.query_tile(i)};
+      ForwardTile tile{g.query_tile(b, i)};
       simd<pack_rows_loop<T>>(space.q, HeadRows<T>(q, b, h, i * kTile, tile.rows), kTile, g.width, g.scale);
       tile.q = space.q;
       tile.k_t = space.k_t;
@@ -179,17 +183,21 @@ void forward_group(const Tensor& out, const Tensor& lse, const Tensor& q, const 
       tile.total = space.total;
       tile.total_lanes = space.total_lanes;
       kernels.forward(tile);
-      simd<unpack_rows_loop<T>>(HeadRows<T>(out, b, h, i * kTile, tile.rows), space.sum, g.width, 1.0f, space.total);
       float* log_sum = g.lse_row(lse, b, h, i);
-      for (int64_t r = 0; r < tile.rows; ++r) log_sum[r] = space.largest[r] + std::log(space.total[r]);
+      for (int64_t r = 0; r < tile.rows; ++r) {
+        const bool sees_none = space.total[r] == 0.0f;
+        log_sum[r] = sees_none ? 0.0f : space.largest[r] + std::log(space.total[r]);
+        if (sees_none) space.total[r] = 1.0f;
+      }
+      simd<unpack_rows_loop<T>>(HeadRows<T>(out, b, h, i * kTile, tile.rows), space.sum, g.width, 1.0f, space.total);
     }
   }
 }
 
 template <class T>
 void forward_as(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
-                const Tensor& workspace) {
-  const Geometry g(q, k);
+                const ops::AttentionMask& mask, const Tensor& workspace) {
+  const Geometry g(q, k, mask);
   // A query row's result does not depend on how the tiles are dealt out, so the number of threads may decide.
   const int64_t wanted = ceil_div(4 * omp_get_max_threads(), std::max<int64_t>(1, g.batch * g.kv_heads));
   const int64_t span = ceil_div(g.tiles, std::min(wanted, g.tiles));
@@ -221,7 +229,7 @@ void backward_group(const BackwardTensors& x, const Geometry& g, int64_t b, int6
   std::fill_n(space.dv, padded_keys * g.width, 0.0f);
   for (int64_t h = kv * g.group; h < (kv + 1) * g.group; ++h) {
     for (int64_t i = 0; i < g.tiles; ++i) {
-      BackwardTile tile{g.query_tile(i)};
+      BackwardTile tile{g.query_tile(b, i)};
       const auto rows_of = [&](const Tensor& t) { return HeadRows<T>(t, b, h, i * kTile, tile.rows); };
       simd<pack_rows_loop<T>>(space.dout, rows_of(x.dout), kTile, g.width, 1.0f);
       simd<pack_rows_loop<T>>(space.q, rows_of(x.q), kTile, g.width, g.scale);
@@ -250,8 +258,8 @@ void backward_group(const BackwardTensors& x, const Geometry& g, int64_t b, int6
 }
 
 template <class T>
-void backward_as(const BackwardTensors& x, const Tensor& workspace) {
-  const Geometry g(x.q, x.k);
+void backward_as(const BackwardTensors& x, const ops::AttentionMask& mask, const Tensor& workspace) {
+  const Geometry g(x.q, x.k, mask);
 #pragma omp parallel for collapse(2) schedule(dynamic) if (x.q.numel() * g.keys > kParallelProducts)
   for (int64_t b = 0; b < g.batch; ++b) {
     for (int64_t kv = 0; kv < g.kv_heads; ++kv) {
@@ -276,19 +284,20 @@ Shape attention_backward_workspace(const Tensor& q, const Tensor& k) {
   return {omp_get_max_threads(), elements};
 }
 
-void attention_forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, Tensor workspace) {
+void attention_forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, const ops::AttentionMask& mask,
+                       Tensor workspace) {
   if (q.numel() == 0) return;
-  if (by_rows(q)) return rows_forward(out, lse, q, k, v, workspace);
-  if (q.dtype == DType::bf16) return forward_as<bf16>(out, lse, q, k, v, workspace);
-  forward_as<float>(out, lse, q, k, v, workspace);
+  if (by_rows(q)) return rows_forward(out, lse, q, k, v, mask, workspace);
+  if (q.dtype == DType::bf16) return forward_as<bf16>(out, lse, q, k, v, mask, workspace);
+  forward_as<float>(out, lse, q, k, v, mask, workspace);
 }
 
 void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q, Tensor k,
-                        Tensor v, Tensor workspace) {
-  if (q.dtype == DType::f64) return rows_backward(dq, dk, dv, dout, out, lse, q, k, v, workspace);
+                        Tensor v, const ops::AttentionMask& mask, Tensor workspace) {
+  if (q.dtype == DType::f64) return rows_backward(dq, dk, dv, dout, out, lse, q, k, v, mask, workspace);
   const BackwardTensors tensors{dq, dk, dv, dout, out, lse, q, k, v};
-  if (q.dtype == DType::bf16) return backward_as<bf16>(tensors, workspace);
-  backward_as<float>(tensors, workspace);
+  if (q.dtype == DType::bf16) return backward_as<bf16>(tensors, mask, workspace);
+  backward_as<float>(tensors, mask, workspace);
 }
 
 }  // namespace llmz::cpu

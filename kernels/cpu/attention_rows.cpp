@@ -44,7 +44,7 @@ LLMZ_INLINE compute_t<T> query_loop(compute_t<T>* p, compute_t<T>* sum, compute_
 
 template <class T>
 void forward_as(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
-                const Tensor& workspace) {
+                const ops::AttentionMask& mask, const Tensor& workspace) {
   using Real = compute_t<T>;
   const int64_t queries = q.dim(1), heads = q.dim(2), width = q.dim(3), keys = k.dim(1);
   const int64_t group = heads / k.dim(2);
@@ -56,12 +56,14 @@ void forward_as(const Tensor& out, const Tensor& lse, const Tensor& q, const Ten
         Real* p = workspace.as<Real>() + omp_get_thread_num() * workspace.stride(0);
         Real* sum = p + keys;
         Real total = 0;
+        const int64_t position = keys - queries + i, begin = mask.begin(position);
+        const int64_t seen = std::max<int64_t>(0, mask.end(position, counted_keys(mask, b, keys)) - begin);
         const Real largest =
-            simd<query_loop<T>>(p, sum, total, head_row<T>(q, b, i, h), head_row<T>(k, b, 0, h / group), k.stride(1),
-                                head_row<T>(v, b, 0, h / group), v.stride(1), keys - queries + i + 1, width, scale);
+            simd<query_loop<T>>(p, sum, total, head_row<T>(q, b, i, h), head_row<T>(k, b, begin, h / group),
+                                k.stride(1), head_row<T>(v, b, begin, h / group), v.stride(1), seen, width, scale);
         T* o = head_row<T>(out, b, i, h);
-        for (int64_t c = 0; c < width; ++c) store(o + c, sum[c] / total);
-        lse.as<Real>()[b * lse.stride(0) + h * lse.stride(1) + i] = largest + std::log(total);
+        for (int64_t c = 0; c < width; ++c) store(o + c, seen == 0 ? Real(0) : sum[c] / total);
+        lse.as<Real>()[b * lse.stride(0) + h * lse.stride(1) + i] = seen == 0 ? Real(0) : largest + std::log(total);
       }
     }
   }
@@ -109,16 +111,17 @@ int64_t rows_forward_workspace(const Tensor& q, const Tensor& k) { return k.dim(
 int64_t rows_backward_workspace(const Tensor& q, const Tensor& k) { return 2 * k.dim(1) * q.dim(3); }
 
 void rows_forward(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
-                  const Tensor& workspace) {
+                  const ops::AttentionMask& mask, const Tensor& workspace) {
   switch (q.dtype) {
-    case DType::f64: return forward_as<double>(out, lse, q, k, v, workspace);
-    case DType::bf16: return forward_as<bf16>(out, lse, q, k, v, workspace);
-    default: return forward_as<float>(out, lse, q, k, v, workspace);
+    case DType::f64: return forward_as<double>(out, lse, q, k, v, mask, workspace);
+    case DType::bf16: return forward_as<bf16>(out, lse, q, k, v, mask, workspace);
+    default: return forward_as<float>(out, lse, q, k, v, mask, workspace);
   }
 }
 
 void rows_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& dout, const Tensor& out,
-                   const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& workspace) {
+                   const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v, const ops::AttentionMask& mask,
+                   const Tensor& workspace) {
   const int64_t queries = q.dim(1), width = q.dim(3), keys = k.dim(1), kv_heads = k.dim(2);
   const int64_t group = q.dim(2) / kv_heads;
   const double scale = 1 / std::sqrt(static_cast<double>(width));
@@ -130,18 +133,19 @@ void rows_backward(const Tensor& dq, const Tensor& dk, const Tensor& dv, const T
       std::fill(key_sum, value_sum + keys * width, 0.0);
       for (int64_t h = kv * group; h < (kv + 1) * group; ++h) {
         for (int64_t i = 0; i < queries; ++i) {
+          const int64_t position = keys - queries + i, begin = mask.begin(position);
           const RowInputs x{head_row<double>(q, b, i, h),
                             head_row<double>(dout, b, i, h),
                             out.present() ? head_row<double>(out, b, i, h) : nullptr,
-                            head_row<double>(k, b, 0, kv),
-                            head_row<double>(v, b, 0, kv),
+                            head_row<double>(k, b, begin, kv),
+                            head_row<double>(v, b, begin, kv),
                             k.stride(1),
                             v.stride(1),
-                            keys - queries + i + 1,
+                            mask.end(position, counted_keys(mask, b, keys)) - begin,
                             width,
                             lse.as<double>()[b * lse.stride(0) + h * lse.stride(1) + i],
                             scale};
-          row_gradients(head_row<double>(dq, b, i, h), key_sum, value_sum, x);
+          row_gradients(head_row<double>(dq, b, i, h), key_sum + begin * width, value_sum + begin * width, x);
         }
       }
       for (int64_t j = 0; j < keys; ++j) {

@@ -1,5 +1,6 @@
 #include "kernels/cpu/attention_tiles.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "kernels/cpu/tile_gemm.h"
@@ -13,14 +14,19 @@ LLMZ_INLINE int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to *
 
 /// Which part of tile [queries × keys first_key …] is visible.
 struct Window {
-  int64_t rows, visible, first_key;
+  int64_t rows, visible, first_key, step, hidden, limit;
+  LLMZ_INLINE Window(const QueryTile& t, int64_t first)
+      : rows(t.rows), visible(t.visible), first_key(first), step(t.step), hidden(t.hidden), limit(t.limit) {}
 
-  /// Keys of the tile that row i sees.
-  LLMZ_INLINE int64_t keys(int64_t i) const { return larger(0, smaller(kTile, visible + i - first_key)); }
-  /// Keys of the tile that some row of the block of rows at i sees.
+  /// Row i sees the tile's keys hidden_keys(i) … keys(i) − 1.
+  LLMZ_INLINE int64_t keys(int64_t i) const {
+    return larger(0, smaller(kTile, smaller(limit, visible + step * i) - first_key));
+  }
+  LLMZ_INLINE int64_t hidden_keys(int64_t i) const { return larger(0, smaller(kTile, hidden + i - first_key)); }
+  /// Keys of the tile up to the last that some row of the block of rows at i sees.
   LLMZ_INLINE int64_t block_keys(int64_t i) const { return keys(i + kRowBlock - 1); }
-  /// The first row that sees key j of the tile.
-  LLMZ_INLINE int64_t first_row(int64_t j) const { return larger(0, first_key + j - visible + 1); }
+  /// The first row that sees as far as key j of the tile.
+  LLMZ_INLINE int64_t first_row(int64_t j) const { return step == 0 ? 0 : larger(0, first_key + j - visible + 1); }
 };
 
 /// out[i, j] = Σ a[i, ·]·b_t[·, j] wherever a block of rows sees a key, rounded up to whole column steps.
@@ -51,9 +57,11 @@ LLMZ_INLINE void add_over_queries(float* out, const float* p, const float* b, in
   }
 }
 
-/// Hides what a row does not see: a score of −∞ has probability 0.
-LLMZ_INLINE void mask(float* row, int64_t begin, int64_t end) {
-  for (int64_t j = begin; j < end; ++j) row[j] = -std::numeric_limits<float>::infinity();
+/// Hides what row i does not see of the tile's first n keys: a score of −∞ has probability 0.
+LLMZ_INLINE void mask(float* row, const Window& w, int64_t i, int64_t n) {
+  constexpr float kHidden = -std::numeric_limits<float>::infinity();
+  for (int64_t j = w.keys(i); j < n; ++j) row[j] = kHidden;
+  for (int64_t j = 0, end = smaller(n, w.hidden_keys(i)); j < end; ++j) row[j] = kHidden;
 }
 
 /// Joins W lanes, in quarters first: a short chain of dependent operations.
@@ -118,17 +126,16 @@ LLMZ_INLINE void softmax_block(const ForwardTile& t, int64_t first_row, int64_t 
 template <int W>
 LLMZ_INLINE void forward(const ForwardTile& t) {
   static_assert(W <= kTotalLanes);
-  for (int64_t i = 0; i < kTile; ++i) t.largest[i] = -std::numeric_limits<float>::infinity();
+  for (int64_t i = 0; i < kTile; ++i) t.largest[i] = std::numeric_limits<float>::lowest();  // finite: less −∞ is no NaN
   for (int64_t i = 0; i < kTile * kTotalLanes; ++i) t.total_lanes[i] = 0;
   for (int64_t i = 0; i < kTile * t.width; ++i) t.sum[i] = 0;
-  const int64_t last_visible = t.visible + t.rows - 1;
-  for (int64_t first = 0; first < last_visible; first += kTile) {
-    const Window w{t.rows, t.visible, first};
+  for (int64_t first = t.begin(); first < t.end(); first += kTile) {
+    const Window w(t, first);
     scores<W>(t.scores, t.q, t.k_t + first * t.width, t.width, w);
     for (int64_t i = 0; i < t.rows; i += kRowBlock) {
       const int64_t n = round_up(w.block_keys(i), kColumnStep);
       if (n == 0) continue;
-      for (int64_t r = i; r < i + kRowBlock; ++r) mask(t.scores + r * kTile, w.keys(r), n);
+      for (int64_t r = i; r < i + kRowBlock; ++r) mask(t.scores + r * kTile, w, r, n);
       softmax_block<W>(t, i, n);
     }
     add_over_keys<W>(t.sum, t.scores, t.v + first * t.width, t.width, w, true);
@@ -145,7 +152,7 @@ LLMZ_INLINE void probabilities(const BackwardTile& t, int64_t first, const Windo
     float* p = t.p + i * kTile;
     const int64_t n = round_up(w.block_keys(i / kRowBlock * kRowBlock), kColumnStep);
     const float lse = t.lse[i];
-    mask(p, w.keys(i), n);
+    mask(p, w, i, n);
     for (int64_t j = 0; j < n; ++j) p[j] = exp(p[j] - lse);
   }
 }
@@ -153,10 +160,9 @@ LLMZ_INLINE void probabilities(const BackwardTile& t, int64_t first, const Windo
 template <int W>
 LLMZ_INLINE void make_delta(const BackwardTile& t) {
   using V = typename Vector<W>::Type;
-  const int64_t last_visible = t.visible + t.rows - 1;
   for (int64_t i = 0; i < kTile; ++i) t.delta[i] = 0;
-  for (int64_t first = 0; first < last_visible; first += kTile) {
-    const Window w{t.rows, t.visible, first};
+  for (int64_t first = t.begin(); first < t.end(); first += kTile) {
+    const Window w(t, first);
     probabilities<W>(t, first, w);
     for (int64_t i = 0; i < t.rows; ++i) {
       const int64_t n = round_up(w.block_keys(i / kRowBlock * kRowBlock), kColumnStep);
@@ -174,9 +180,9 @@ LLMZ_INLINE void make_delta(const BackwardTile& t) {
 template <int W>
 LLMZ_INLINE void backward(const BackwardTile& t) {
   if (t.make_delta) make_delta<W>(t);
-  const int64_t last_visible = t.visible + t.rows - 1;
-  for (int64_t first = 0; first < last_visible; first += kTile) {
-    const Window w{t.rows, t.visible, first};
+  if (t.begin() >= t.end()) std::fill_n(t.dq, kTile * t.width, 0.0f);
+  for (int64_t first = t.begin(); first < t.end(); first += kTile) {
+    const Window w(t, first);
     scores<W>(t.p, t.q, t.k_t + first * t.width, t.width, w);
     scores<W>(t.ds, t.dout, t.v_t + first * t.width, t.width, w);
     for (int64_t i = 0; i < round_up(t.rows, kRowBlock); ++i) {
@@ -184,7 +190,7 @@ LLMZ_INLINE void backward(const BackwardTile& t) {
       float* ds = t.ds + i * kTile;
       const int64_t n = round_up(w.block_keys(i / kRowBlock * kRowBlock), kColumnStep);
       const float lse = t.lse[i], delta = t.delta[i];
-      mask(p, w.keys(i), n);
+      mask(p, w, i, n);
       for (int64_t j = 0; j < n; ++j) {
         p[j] = exp(p[j] - lse);
         ds[j] = p[j] * (ds[j] - delta);
@@ -192,7 +198,7 @@ LLMZ_INLINE void backward(const BackwardTile& t) {
     }
     add_over_queries<W>(t.dv + first * t.width, t.p, t.dout, t.width, w);
     add_over_queries<W>(t.dk + first * t.width, t.ds, t.q, t.width, w);
-    add_over_keys<W>(t.dq, t.ds, t.k + first * t.width, t.width, w, first > 0);
+    add_over_keys<W>(t.dq, t.ds, t.k + first * t.width, t.width, w, first > t.begin());
   }
 }
 

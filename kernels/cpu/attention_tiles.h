@@ -12,13 +12,22 @@ namespace llmz::cpu {
 constexpr int64_t kTile = 64;        // queries, and keys, in a tile
 constexpr int64_t kTotalLanes = 16;  // parts in which a row's sum of exponentials is kept
 
-/// One tile of queries. Row i sees keys 0 … visible + i − 1.
+constexpr int64_t kUnlimited = int64_t{1} << 40;
+
+/// One tile of queries. Row i sees keys hidden + i … visible + step·i − 1, as far as they are keys 0 … limit − 1.
 struct QueryTile {
-  int64_t rows = 0;     // ≤ kTile; the rows up to the next multiple of 4 are zeros
-  int64_t visible = 0;  // ≥ 1
+  int64_t rows = 0;  // ≤ kTile; the rows up to the next multiple of 4 are zeros
+  int64_t visible = 0;
   int64_t width = 0;
   const float* q = nullptr;    // [kTile, width], times 1/√D
   const float* k_t = nullptr;  // [key tiles, width, kTile]: keys as columns
+  int64_t step = 1;            // 0: all rows see to the same end
+  int64_t hidden = -kUnlimited, limit = kUnlimited;
+
+  /// Past the last key that any row sees.
+  int64_t end() const { return limit < visible + step * (rows - 1) ? limit : visible + step * (rows - 1); }
+  /// The first key of the first key tile that a row sees something of.
+  int64_t begin() const { return hidden > 0 ? hidden / kTile * kTile : 0; }
 };
 
 struct ForwardTile : QueryTile {

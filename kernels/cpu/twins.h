@@ -5,6 +5,7 @@
 
 #include "llmz/core/random.h"
 #include "llmz/core/tensor.h"
+#include "llmz/ops/attention_mask.h"
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/optimizer.h"
 #include "llmz/ops/quant.h"
@@ -42,9 +43,10 @@ void rotary(Tensor x, int64_t position_offset, float base, bool inverse);
 // attention.cpp; workspace [threads, elements a thread], f32 or f64
 Shape attention_forward_workspace(const Tensor& q, const Tensor& k);
 Shape attention_backward_workspace(const Tensor& q, const Tensor& k);
-void attention_forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, Tensor workspace);
+void attention_forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, const ops::AttentionMask& mask,
+                       Tensor workspace);
 void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q, Tensor k,
-                        Tensor v, Tensor workspace);
+                        Tensor v, const ops::AttentionMask& mask, Tensor workspace);
 
 // quant.cpp; workspace f32 [n] for the signs, absent without a rotation
 void quantize(Tensor codes, Tensor scales, Tensor x, const QuantFormat& format, const RandomStream& signs,

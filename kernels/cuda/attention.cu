@@ -1,5 +1,6 @@
 #include "kernels/cuda/attention.cuh"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/cuda/attention_cudnn.h"
@@ -25,12 +26,15 @@ RowNumbers workspace_rows(const Tensor& workspace, const AttentionShape& s) {
   return {workspace.as<float>(), int64_t{s.heads} * s.queries, s.queries};
 }
 
-AttentionShape attention_shape(const Tensor& q, const Tensor& k) {
+AttentionShape attention_shape(const Tensor& q, const Tensor& k, const ops::AttentionMask& mask) {
   AttentionShape s;
   s.batch = static_cast<int>(q.dim(0)), s.queries = static_cast<int>(q.dim(1)), s.keys = static_cast<int>(k.dim(1));
   s.heads = static_cast<int>(q.dim(2)), s.kv_heads = static_cast<int>(k.dim(2)), s.group = s.heads / s.kv_heads;
   s.width = static_cast<int>(q.dim(3));
   s.scale = 1.0f / std::sqrt(static_cast<float>(s.width));
+  s.causal = mask.causal;
+  s.window = static_cast<int>(std::min<int64_t>(mask.window, s.keys));  // further than that there is no key
+  s.lengths = mask.lengths.present() ? mask.lengths.as<int32_t>() : nullptr;
   return s;
 }
 
@@ -49,21 +53,24 @@ bool by_eights(const Tensors&... tensors) {
 
 }  // namespace
 
-void attention_forward(Gpu& gpu, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, Tensor workspace) {
+void attention_forward(Gpu& gpu, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, const ops::AttentionMask& mask,
+                       Tensor workspace) {
   const bool tiles = by_eights(out, q, k, v);
-  if (tiles && cudnn_attention_forward(gpu, out, lse, q, k, v, workspace)) return;
-  const AttentionForward x{attention_shape(q, k), head_rows(out), head_rows(q),
-                           head_rows(k),          head_rows(v),   row_numbers(lse)};
+  if (tiles && mask.only_causal() && cudnn_attention_forward(gpu, out, lse, q, k, v, workspace)) return;
+  const AttentionForward x{
+      attention_shape(q, k, mask), head_rows(out), head_rows(q), head_rows(k), head_rows(v), row_numbers(lse)};
   if (tiles) return launch_forward_tiles(gpu, x);
   launch_forward_scalar(gpu, x);
 }
 
 void attention_backward(Gpu& gpu, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q,
-                        Tensor k, Tensor v, Tensor workspace) {
+                        Tensor k, Tensor v, const ops::AttentionMask& mask, Tensor workspace) {
   const bool tiles = by_eights(dq, dk, dv, dout, out, q, k, v);
-  if (tiles && out.present() && cudnn_attention_backward(gpu, dq, dk, dv, dout, out, lse, q, k, v, workspace)) return;
+  if (tiles && mask.only_causal() && out.present() &&
+      cudnn_attention_backward(gpu, dq, dk, dv, dout, out, lse, q, k, v, workspace))
+    return;
   AttentionBackward x;
-  x.shape = attention_shape(q, k);
+  x.shape = attention_shape(q, k, mask);
   x.dq = head_rows(dq), x.dk = head_rows(dk), x.dv = head_rows(dv);
   x.dout = head_rows(dout), x.out = head_rows(out);
   x.q = head_rows(q), x.k = head_rows(k), x.v = head_rows(v);

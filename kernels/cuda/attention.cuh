@@ -34,9 +34,37 @@ struct RowNumbers {
 struct AttentionShape {
   int batch, queries, keys, heads, kv_heads, group, width;
   float scale;  ///< 1/√D
-  /// Query i sees keys 0 … i + before().
+  bool causal = true;
+  int window = 0;                ///< 0: none
+  const int* lengths = nullptr;  ///< [B]; null: no padding
+  bool only_causal() const { return causal && window == 0 && lengths == nullptr; }
+
+  /// Query i stands at position i + before(): with `only_causal` it sees keys up to that.
   __host__ __device__ int before() const { return keys - queries; }
+  /// Keys of sequence b that are no padding.
+  __device__ int limit(int b) const { return lengths == nullptr ? keys : min(max(lengths[b], 0), keys); }
+  __device__ int first_key(int query) const { return window == 0 ? 0 : max(0, query + before() - window + 1); }
+  /// Past the last key that a query sees, and past the last query that sees a key.
+  __device__ int end_key(int query, int key_limit) const {
+    if (!causal && window == 0) return key_limit;
+    return min(key_limit, query + before() + (causal ? 1 : window));
+  }
+  __device__ int end_query(int key) const { return window == 0 ? queries : min(queries, key + window - before()); }
+  __device__ int first_query(int key) const {
+    if (!causal && window == 0) return 0;
+    return max(0, key - before() - (causal ? 0 : window - 1));
+  }
+  __device__ bool sees(int query, int key, int key_limit) const {
+    return key >= first_key(query) && key < end_key(query, key_limit);
+  }
+  /// Whether these queries, counted from `query`, all see all of these keys.
+  __device__ bool all_see(int query, int count, int key, int key_count, int key_limit) const {
+    return key >= first_key(query + count - 1) && key + key_count <= end_key(query, key_limit);
+  }
 };
+
+/// The lowest score there is to begin with where rows may see nothing of a tile: finite, so that less −∞ is no NaN.
+constexpr float kLowestScore = -1e30f;
 
 struct AttentionForward {
   AttentionShape shape;

@@ -71,15 +71,15 @@ __global__ void forward_scalar_kernel(AttentionForward x) {
   const Scratch s(shape.width);
   const int lane = threadIdx.x % kWarp, b = blockIdx.z, h = blockIdx.y, kv = h / shape.group;
   const int first = blockIdx.x * kRows, query = first + static_cast<int>(threadIdx.x) / kWarp;
-  const int seen = shape.before() + min(first + kRows, shape.queries);
+  const int limit = shape.limit(b), seen = shape.end_key(min(first + kRows, shape.queries) - 1, limit);
   s.fill_own(s.own_first, x.q, b, h, query, query < shape.queries);
-  float sum[N] = {}, largest = -INFINITY, total = 0;
-  for (int key = 0; key < seen; key += kTile) {
+  float sum[N] = {}, largest = kLowestScore, total = 0;
+  for (int key = shape.first_key(first) / kTile * kTile; key < seen; key += kTile) {
     __syncthreads();
     s.fill(s.first, x.k, b, kv, key, shape.keys - key);
     s.fill(s.second, x.v, b, kv, key, shape.keys - key);
     __syncthreads();
-    const bool visible = key + lane <= query + shape.before();
+    const bool visible = shape.sees(query, key + lane, limit);
     const float score = visible ? s.dot(s.own_first, s.first) * shape.scale : -INFINITY;
     const float high = fmaxf(largest, warp_max(score));
     const float shrink = expf(largest - high), p = expf(score - high);
@@ -89,8 +89,9 @@ __global__ void forward_scalar_kernel(AttentionForward x) {
     s.add(sum, p, s.second);
   }
   if (query >= shape.queries) return;
-  s.store(x.out, b, h, query, sum, 1.0f / total);
-  if (lane == 0) x.lse.row(b, h)[query] = largest + logf(total);
+  const bool none = total == 0.0f;
+  s.store(x.out, b, h, query, sum, none ? 0.0f : 1.0f / total);
+  if (lane == 0) x.lse.row(b, h)[query] = none ? 0.0f : largest + logf(total);
 }
 
 /// dq of a row, or with kDelta its Σ_keys p·(dout·v).
@@ -100,18 +101,18 @@ __global__ void dq_scalar_kernel(AttentionBackward x) {
   const Scratch s(shape.width);
   const int lane = threadIdx.x % kWarp, b = blockIdx.z, h = blockIdx.y, kv = h / shape.group;
   const int first = blockIdx.x * kRows, query = first + static_cast<int>(threadIdx.x) / kWarp;
-  const int seen = shape.before() + min(first + kRows, shape.queries);
+  const int limit = shape.limit(b), seen = shape.end_key(min(first + kRows, shape.queries) - 1, limit);
   const bool there = query < shape.queries;
   s.fill_own(s.own_first, x.q, b, h, query, there);
   s.fill_own(s.own_second, x.dout, b, h, query, there);
   const float lse = there ? x.lse.row(b, h)[query] : 0.0f, delta = there && !kDelta ? x.delta.row(b, h)[query] : 0.0f;
   float sum[N] = {}, total = 0;
-  for (int key = 0; key < seen; key += kTile) {
+  for (int key = shape.first_key(first) / kTile * kTile; key < seen; key += kTile) {
     __syncthreads();
     s.fill(s.first, x.k, b, kv, key, shape.keys - key);
     s.fill(s.second, x.v, b, kv, key, shape.keys - key);
     __syncthreads();
-    const bool visible = key + lane <= query + shape.before();
+    const bool visible = shape.sees(query, key + lane, limit);
     const float p = visible ? expf(s.dot(s.own_first, s.first) * shape.scale - lse) : 0.0f;
     const float dp = s.dot(s.own_second, s.second);
     if constexpr (kDelta) {
@@ -136,15 +137,16 @@ __global__ void dkv_scalar_kernel(AttentionBackward x) {
   const int first = blockIdx.x * kRows, key = first + static_cast<int>(threadIdx.x) / kWarp;
   s.fill_own(s.own_first, x.k, b, kv, key, key < shape.keys);
   s.fill_own(s.own_second, x.v, b, kv, key, key < shape.keys);
+  const int limit = shape.limit(b), end_query = shape.end_query(first + kRows - 1);
   float dk[N] = {}, dv[N] = {};
   for (int h = kv * shape.group; h < (kv + 1) * shape.group; ++h) {
-    for (int query = max(0, first - shape.before()); query < shape.queries; query += kTile) {
+    for (int query = shape.first_query(first); query < end_query; query += kTile) {
       __syncthreads();
       s.fill(s.first, x.q, b, h, query, shape.queries - query);
       s.fill(s.second, x.dout, b, h, query, shape.queries - query);
       __syncthreads();
       const int mine = query + lane;
-      const bool visible = mine < shape.queries && key <= mine + shape.before();
+      const bool visible = mine < shape.queries && shape.sees(mine, key, limit);
       const float lse = visible ? x.lse.row(b, h)[mine] : 0.0f, delta = visible ? x.delta.row(b, h)[mine] : 0.0f;
       const float p = visible ? expf(s.dot(s.own_first, s.first) * shape.scale - lse) : 0.0f;
       const float dp = s.dot(s.own_second, s.second);

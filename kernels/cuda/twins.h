@@ -38,9 +38,10 @@ void layernorm_backward(Gpu& gpu, Tensor dx, Tensor dgain, Tensor dbias, Tensor 
 void rotary(Gpu& gpu, Tensor x, int64_t position_offset, float base, bool inverse);
 
 // attention.cu
-void attention_forward(Gpu& gpu, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, Tensor workspace);
+void attention_forward(Gpu& gpu, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, const ops::AttentionMask& mask,
+                       Tensor workspace);
 void attention_backward(Gpu& gpu, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q,
-                        Tensor k, Tensor v, Tensor workspace);
+                        Tensor k, Tensor v, const ops::AttentionMask& mask, Tensor workspace);
 
 // quant.cu
 void quantize(Gpu& gpu, Tensor codes, Tensor scales, Tensor x, const QuantFormat& format, const RandomStream& signs,

@@ -54,8 +54,8 @@ WorkspaceShape norm_backward_workspace(const Tensor& dx, int outputs) {
   return {{std::min<int64_t>(kReduceBlocks, dx.dim(0)), outputs * dx.dim(1)}, DType::f32};
 }
 
-WorkspaceShape attention_forward_workspace(const Tensor& q, const Tensor&) {
-  if (!suits_cudnn(q)) return {};
+WorkspaceShape attention_forward_workspace(const Tensor& q, const ops::AttentionMask& mask) {
+  if (!mask.only_causal() || !suits_cudnn(q)) return {};
   // A row's maximum and sum, twice.
   return {{4 * q.dim(0) * q.dim(2) * q.dim(1) + kAttentionSlackBytes / 4}, DType::f32};
 }
@@ -68,10 +68,11 @@ int64_t attention_backward_piece(const Tensor& q, const Tensor& k) {
   return piece;
 }
 
-WorkspaceShape attention_backward_workspace(const Tensor& q, const Tensor& k, bool with_out) {
+WorkspaceShape attention_backward_workspace(const Tensor& q, const Tensor& k, const ops::AttentionMask& mask,
+                                            bool with_out) {
   // Σ dout·out of each row [B,heads,Sq]: all that llmz's own kernels take.
   const int64_t own = q.dim(0) * q.dim(2) * q.dim(1);
-  if (!with_out || !suits_cudnn(q)) return {{own}, DType::f32};
+  if (!with_out || !mask.only_causal() || !suits_cudnn(q)) return {{own}, DType::f32};
   // cuDNN: the same, sums of dq in f32, dk and dv of each query head where heads share keys, and the scores.
   const int64_t heads = q.dim(2), width = q.dim(3), queries = ceil_div(q.dim(1), 128) * 128;
   const int64_t keys = ceil_div(k.dim(1), 128) * 128, scores = score_bytes(q, k);

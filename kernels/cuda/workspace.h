@@ -4,6 +4,7 @@
 // there is no GPU.
 
 #include "llmz/core/tensor.h"
+#include "llmz/ops/attention_mask.h"
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/optimizer.h"
 #include "llmz/ops/quant.h"
@@ -40,10 +41,11 @@ WorkspaceShape bias_backward_workspace(const Tensor& dy);
 /// `outputs`: 1 (dgain) or 2 (dgain, dbias).
 WorkspaceShape norm_backward_workspace(const Tensor& dx, int outputs);
 /// Attention is planned with room for cuDNN (attention_cudnn.h) in every build: its own demand is known only where
-/// there is a GPU, and what it demands beyond this makes llmz's own kernels run.
-WorkspaceShape attention_forward_workspace(const Tensor& q, const Tensor& k);
+/// there is a GPU, and what it demands beyond this makes llmz's own kernels run. They run for all but causal masks.
+WorkspaceShape attention_forward_workspace(const Tensor& q, const ops::AttentionMask& mask);
 /// `with_out`: the forward's output is there.
-WorkspaceShape attention_backward_workspace(const Tensor& q, const Tensor& k, bool with_out);
+WorkspaceShape attention_backward_workspace(const Tensor& q, const Tensor& k, const ops::AttentionMask& mask,
+                                            bool with_out);
 /// Sequences that cuDNN's backward gets at a time: a divisor of the batch.
 int64_t attention_backward_piece(const Tensor& q, const Tensor& k);
 WorkspaceShape embedding_backward_workspace(const Tensor& tokens, const Tensor& dtable);

@@ -9,10 +9,17 @@ namespace {
 
 constexpr int64_t kMostGpuWidth = 256;
 
+/// Pairs of a query and a key that it sees, of one head.
+double seen_pairs(const AttentionMask& mask, int64_t queries, int64_t keys) {
+  int64_t pairs = 0;
+  for (int64_t i = keys - queries; i < keys; ++i) pairs += std::max<int64_t>(0, mask.end(i, keys) - mask.begin(i));
+  return static_cast<double>(pairs);
+}
+
 /// Checks what forward and backward share and returns the arithmetic of forward: 2 products of 2·D for every pair of a
 /// query and a key that it sees.
 double check_attention(const Exec& exec, Arguments& check, const Tensor& lse, const Tensor& q, const Tensor& k,
-                       const Tensor& v) {
+                       const Tensor& v, const AttentionMask& mask) {
   check.floats("q", q);
   check.floats("k", k);
   check.rank("q", q, 4);
@@ -29,9 +36,12 @@ double check_attention(const Exec& exec, Arguments& check, const Tensor& lse, co
   check.floats("v", v, k.shape);
   check.same_dtype({{"q", q}, {"k", k}, {"v", v}});
   check.statistic("lse", lse, {batch, heads, queries});
-  const double pairs = static_cast<double>(queries) * static_cast<double>(keys - queries) +
-                       static_cast<double>(queries) * static_cast<double>(queries + 1) / 2;
-  return 4.0 * static_cast<double>(width) * pairs * static_cast<double>(batch * heads);
+  check.require(mask.window >= 0, "the mask's window is {}, it cannot be negative", mask.window);
+  if (mask.lengths.present()) {
+    check.dtype("lengths", mask.lengths, DType::i32);
+    check.shape("lengths", mask.lengths, {batch});
+  }
+  return 4.0 * static_cast<double>(width) * seen_pairs(mask, queries, keys) * static_cast<double>(batch * heads);
 }
 
 void check_out(Arguments& check, const Tensor& out, const Tensor& q) {
@@ -43,23 +53,23 @@ DType compute_dtype(const Arguments& check) { return check.is_double() ? DType::
 
 }  // namespace
 
-void attention_forward(Exec& exec, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v) {
+void attention_forward(Exec& exec, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionMask& mask) {
   Arguments check("attention_forward");
-  exec.flops += check_attention(exec, check, lse, q, k, v);
+  exec.flops += check_attention(exec, check, lse, q, k, v, mask);
   check_out(check, out, q);
   constexpr const char* kName = "attention_forward.workspace";
   const Buffer workspace =
-      exec.on_gpu() ? take_workspace(exec, kName, cuda::attention_forward_workspace(q, k))
+      exec.on_gpu() ? take_workspace(exec, kName, cuda::attention_forward_workspace(q, mask))
                     : take_workspace(exec, kName, cpu::attention_forward_workspace(q, k), compute_dtype(check));
   dispatch(
-      exec, check, [&] { cpu::attention_forward(out, lse, q, k, v, workspace.tensor()); },
-      [&](Gpu& gpu) { cuda::attention_forward(gpu, out, lse, q, k, v, workspace.tensor()); });
+      exec, check, [&] { cpu::attention_forward(out, lse, q, k, v, mask, workspace.tensor()); },
+      [&](Gpu& gpu) { cuda::attention_forward(gpu, out, lse, q, k, v, mask, workspace.tensor()); });
 }
 
 void attention_backward(Exec& exec, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q,
-                        Tensor k, Tensor v) {
+                        Tensor k, Tensor v, const AttentionMask& mask) {
   Arguments check("attention_backward");
-  const double forward = check_attention(exec, check, lse, q, k, v);
+  const double forward = check_attention(exec, check, lse, q, k, v, mask);
   if (out.present()) check_out(check, out, q);
   check.floats("dq", dq, q.shape);
   check.floats("dk", dk, k.shape);
@@ -69,11 +79,11 @@ void attention_backward(Exec& exec, Tensor dq, Tensor dk, Tensor dv, Tensor dout
   exec.flops += (out.present() ? 2.5 : 3.5) * forward;
   constexpr const char* kName = "attention_backward.workspace";
   const Buffer workspace =
-      exec.on_gpu() ? take_workspace(exec, kName, cuda::attention_backward_workspace(q, k, out.present()))
+      exec.on_gpu() ? take_workspace(exec, kName, cuda::attention_backward_workspace(q, k, mask, out.present()))
                     : take_workspace(exec, kName, cpu::attention_backward_workspace(q, k), compute_dtype(check));
   dispatch(
-      exec, check, [&] { cpu::attention_backward(dq, dk, dv, dout, out, lse, q, k, v, workspace.tensor()); },
-      [&](Gpu& gpu) { cuda::attention_backward(gpu, dq, dk, dv, dout, out, lse, q, k, v, workspace.tensor()); });
+      exec, check, [&] { cpu::attention_backward(dq, dk, dv, dout, out, lse, q, k, v, mask, workspace.tensor()); },
+      [&](Gpu& gpu) { cuda::attention_backward(gpu, dq, dk, dv, dout, out, lse, q, k, v, mask, workspace.tensor()); });
 }
 
 }  // namespace llmz::ops

@@ -13,9 +13,19 @@ namespace {
 
 struct Sizes {
   int64_t batch, queries, keys, heads, kv_heads, width;
+  bool causal = true;
+  int64_t window = 0;
+  bool padded = false;  ///< the first sequence altogether, the others less and less
   Shape q() const { return {batch, queries, heads, width}; }
   Shape k() const { return {batch, keys, kv_heads, width}; }
   Shape lse() const { return {batch, heads, queries}; }
+  int64_t length(int64_t b) const { return padded ? keys * b / batch : keys; }
+  ops::AttentionMask mask(Tensor lengths) const { return {causal, window, padded ? lengths : Tensor()}; }
+  HostTensor lengths() const {
+    HostTensor t(DType::i32, {batch});
+    for (int64_t b = 0; b < batch; ++b) t.set(b, static_cast<double>(length(b)));
+    return t;
+  }
 };
 
 using Whose = Gpu::Attention;
@@ -36,8 +46,9 @@ void choose(Exec& e, Whose whose) {
   if (e.memory.gpu() != nullptr) e.memory.gpu()->set_attention(whose);
 }
 
-void forward(Exec& e, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v) {
-  ops::attention_forward(e, out, lse, q, k, v);
+void forward(Exec& e, const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
+             const ops::AttentionMask& mask = {}) {
+  ops::attention_forward(e, out, lse, q, k, v, mask);
 }
 
 /// Arguments of both passes. Scores have standard deviation `spread`.
@@ -75,6 +86,7 @@ double dot(const HostTensor& a, int64_t a_row, const HostTensor& b, int64_t b_ro
 TermSizes::TermSizes(const Problem& x) {
   const Sizes& s = x.sizes;
   const int64_t width = s.width;
+  const ops::AttentionMask mask = s.mask({});
   const double relative = tolerance(x.type), scale = 1 / std::sqrt(static_cast<double>(width));
   out = dq = std::vector<double>(static_cast<size_t>(s.q().numel()));
   dk = dv = std::vector<double>(static_cast<size_t>(s.k().numel()));
@@ -89,7 +101,8 @@ TermSizes::TermSizes(const Problem& x) {
       for (int64_t i = 0; i < s.queries; ++i) {
         const int64_t row = ((b * s.queries + i) * s.heads + h) * width;
         const double lse = x.lse.get((b * s.heads + h) * s.queries + i), delta = dot(x.dout, row, x.out, row, width);
-        for (int64_t j = 0; j <= s.keys - s.queries + i; ++j) {
+        const int64_t position = s.keys - s.queries + i, end = mask.end(position, s.length(b));
+        for (int64_t j = mask.begin(position); j < end; ++j) {
           const int64_t key = ((b * s.keys + j) * s.kv_heads + h / (s.heads / s.kv_heads)) * width;
           const double p = std::exp(scale * dot(x.q, row, x.k, key, width) - lse);
           const double largest = std::sqrt(dot(x.dout, row, x.dout, row, width) * dot(x.v, key, x.v, key, width));
@@ -113,32 +126,35 @@ void compare(const Sizes& s, DType type, Whose whose, int64_t gap, double spread
   const unsigned seed = fresh_seed();
   INFO((whose == Whose::own ? "own " : "cuDNN ")
        << dtype_name(type) << " B" << s.batch << " Sq" << s.queries << " Skv" << s.keys << " heads " << s.heads << "/"
-       << s.kv_heads << " D" << s.width << " gap " << gap << " spread " << spread << " seed " << seed);
+       << s.kv_heads << " D" << s.width << (s.causal ? " causal" : " full") << " window " << s.window
+       << (s.padded ? " padded" : "") << " gap " << gap << " spread " << spread << " seed " << seed);
   Problem x(s, type, seed, gap, spread);
-  HostTensor out = x.out, lse = x.lse;
-  run_op([&](Exec& e) { forward(e, x.out.tensor(), x.lse.tensor(), x.q.tensor(), x.k.tensor(), x.v.tensor()); });
+  HostTensor out = x.out, lse = x.lse, lengths = s.lengths();
+  run_op([&](Exec& e) {
+    forward(e, x.out.tensor(), x.lse.tensor(), x.q.tensor(), x.k.tensor(), x.v.tensor(), s.mask(lengths.tensor()));
+  });
   const TermSizes errors(x);
-  compare_twins({&out, &lse, &x.q, &x.k, &x.v}, tolerance(type),
+  compare_twins({&out, &lse, &x.q, &x.k, &x.v, &lengths}, tolerance(type),
                 [&](Exec& e, const Tensors& t) {
                   choose(e, whose);
-                  forward(e, t[0], t[1], t[2], t[3], t[4]);
+                  forward(e, t[0], t[1], t[2], t[3], t[4], s.mask(t[5]));
                 },
                 {errors.out});
   require_close(lse, x.lse.values(), kF32 * size_of(lse), kF32);  // f32 whatever the type of q, k and v
   const Errors of_gradients{errors.dq, errors.dk, errors.dv};
   compare_twins(
-      {&x.dq, &x.dk, &x.dv, &x.dout, &out, &lse, &x.q, &x.k, &x.v}, tolerance(type),
+      {&x.dq, &x.dk, &x.dv, &x.dout, &out, &lse, &x.q, &x.k, &x.v, &lengths}, tolerance(type),
       [&](Exec& e, const Tensors& t) {
         choose(e, whose);
-        ops::attention_backward(e, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8]);
+        ops::attention_backward(e, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], s.mask(t[9]));
       },
       of_gradients);
   if (whose != Whose::own) return;  // without `out` it is never cuDNN
   for (HostTensor* t : {&x.dq, &x.dk, &x.dv}) t->assign(std::vector<double>(static_cast<size_t>(t->size()), 1e9));
   compare_twins(
-      {&x.dq, &x.dk, &x.dv, &x.dout, &lse, &x.q, &x.k, &x.v}, tolerance(type),
-      [](Exec& e, const Tensors& t) {
-        ops::attention_backward(e, t[0], t[1], t[2], t[3], Tensor(), t[4], t[5], t[6], t[7]);
+      {&x.dq, &x.dk, &x.dv, &x.dout, &lse, &x.q, &x.k, &x.v, &lengths}, tolerance(type),
+      [&](Exec& e, const Tensors& t) {
+        ops::attention_backward(e, t[0], t[1], t[2], t[3], Tensor(), t[4], t[5], t[6], t[7], s.mask(t[8]));
       },
       of_gradients);
 }
@@ -213,6 +229,20 @@ TEST_CASE("attention: CUDA twins agree with the CPU's where heads share keys and
   for (DType type : {DType::f32, DType::bf16}) {
     compare({2, 65, 65, 6, 2, 16}, type);
     compare({1, 130, 200, 4, 1, 128}, type);
+  }
+}
+
+TEST_CASE("attention: CUDA twins agree with the CPU's with keys on both sides, windows and padding") {
+  for (DType type : {DType::f32, DType::bf16}) {
+    for (bool causal : {true, false}) {
+      for (int64_t window : {0, 1, 40, 64}) {
+        for (bool padded : {false, true}) {
+          if (causal && window == 0 && !padded) continue;
+          compare({2, 133, 133, 2, 1, 16, causal, window, padded}, type);
+          compare({3, 70, 290, 2, 1, 112, causal, window, padded}, type);
+        }
+      }
+    }
   }
 }
 

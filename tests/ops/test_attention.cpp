@@ -17,9 +17,19 @@ using Values = std::vector<double>;
 
 struct Sizes {
   int64_t batch, queries, keys, heads, kv_heads, width;
+  bool causal = true;
+  int64_t window = 0;
+  bool padded = false;  ///< the first sequence altogether, the others less and less
   Shape q() const { return {batch, queries, heads, width}; }
   Shape k() const { return {batch, keys, kv_heads, width}; }
   Shape lse() const { return {batch, heads, queries}; }
+  int64_t length(int64_t b) const { return padded ? keys * b / batch : keys; }
+  ops::AttentionMask mask(Tensor lengths) const { return {causal, window, padded ? lengths : Tensor()}; }
+  HostTensor lengths() const {
+    HostTensor t(DType::i32, {batch});
+    for (int64_t b = 0; b < batch; ++b) t.set(b, static_cast<double>(length(b)));
+    return t;
+  }
   double scale() const { return 1 / std::sqrt(static_cast<double>(width)); }
   size_t q_row(int64_t b, int64_t h, int64_t i) const {
     return static_cast<size_t>(((b * queries + i) * heads + h) * width);
@@ -29,12 +39,22 @@ struct Sizes {
   }
   size_t lse_at(int64_t b, int64_t h, int64_t i) const { return static_cast<size_t>((b * heads + h) * queries + i); }
 
-  /// f(b, h, i, visible) for every query row.
+  /// f(b, h, i, begin, end) for every query row: it sees the keys begin … end − 1.
   template <class F>
   void each_row(F&& f) const {
     for (int64_t b = 0; b < batch; ++b)
       for (int64_t h = 0; h < heads; ++h)
-        for (int64_t i = 0; i < queries; ++i) f(b, h, i, keys - queries + i + 1);
+        for (int64_t i = 0; i < queries; ++i) {
+          const int64_t position = keys - queries + i;
+          int64_t begin = 0, end = 0;
+          for (int64_t j = 0; j < length(b); ++j) {
+            const int64_t distance = position - j;
+            if ((causal && distance < 0) || (window > 0 && std::abs(distance) >= window)) continue;
+            if (end == 0) begin = j;
+            end = j + 1;
+          }
+          f(b, h, i, begin, end);
+        }
   }
   double dot(const Values& x, size_t x_row, const Values& y, size_t y_row) const {
     double sum = 0;
@@ -55,17 +75,18 @@ struct Gradients {
 
 Forward reference_forward(const Sizes& s, const Values& q, const Values& k, const Values& v) {
   Forward r{Values(q.size()), Values(static_cast<size_t>(s.lse().numel()))};
-  s.each_row([&](int64_t b, int64_t h, int64_t i, int64_t visible) {
-    Values score(static_cast<size_t>(visible));
+  s.each_row([&](int64_t b, int64_t h, int64_t i, int64_t begin, int64_t end) {
+    if (begin == end) return;
+    Values score(static_cast<size_t>(end));
     double largest = -std::numeric_limits<double>::infinity(), sum = 0;
-    for (int64_t j = 0; j < visible; ++j) {
+    for (int64_t j = begin; j < end; ++j) {
       const double x = s.scale() * s.dot(q, s.q_row(b, h, i), k, s.k_row(b, h, j));
       score[static_cast<size_t>(j)] = x;
       largest = std::max(largest, x);
     }
-    for (double x : score) sum += std::exp(x - largest);
+    for (int64_t j = begin; j < end; ++j) sum += std::exp(score[static_cast<size_t>(j)] - largest);
     r.lse[s.lse_at(b, h, i)] = largest + std::log(sum);
-    for (int64_t j = 0; j < visible; ++j) {
+    for (int64_t j = begin; j < end; ++j) {
       s.add(r.out, s.q_row(b, h, i), std::exp(score[static_cast<size_t>(j)] - largest) / sum, v, s.k_row(b, h, j));
     }
   });
@@ -75,10 +96,10 @@ Forward reference_forward(const Sizes& s, const Values& q, const Values& k, cons
 Gradients reference_backward(const Sizes& s, const Values& dout, const Forward& f, const Values& q, const Values& k,
                              const Values& v) {
   Gradients g{Values(q.size()), Values(k.size()), Values(v.size())};
-  s.each_row([&](int64_t b, int64_t h, int64_t i, int64_t visible) {
+  s.each_row([&](int64_t b, int64_t h, int64_t i, int64_t begin, int64_t end) {
     const size_t row = s.q_row(b, h, i);
     const double delta = s.dot(dout, row, f.out, row);
-    for (int64_t j = 0; j < visible; ++j) {
+    for (int64_t j = begin; j < end; ++j) {
       const size_t key = s.k_row(b, h, j);
       const double p = std::exp(s.scale() * s.dot(q, row, k, key) - f.lse[s.lse_at(b, h, i)]);
       const double ds = s.scale() * p * (s.dot(dout, row, v, key) - delta);
@@ -93,9 +114,9 @@ Gradients reference_backward(const Sizes& s, const Values& dout, const Forward& 
 /// Arguments of both passes, made from random numbers of standard deviation `spread` (q) and 1 (all others).
 struct Problem {
   Sizes sizes;
-  HostTensor q, k, v, out, lse, dout, dq, dk, dv;
+  HostTensor q, k, v, out, lse, dout, dq, dk, dv, lengths;
 
-  Problem(const Sizes& s, DType type, double spread = 1.0, int64_t gap = 0) : sizes(s) {
+  Problem(const Sizes& s, DType type, double spread = 1.0, int64_t gap = 0) : sizes(s), lengths(s.lengths()) {
     q = HostTensor::random(type, s.q(), 1, spread, gap);
     k = HostTensor::random(type, s.k(), 2, 1.0, gap);
     v = HostTensor::random(type, s.k(), 3, 1.0, gap);
@@ -108,13 +129,15 @@ struct Problem {
   }
   double forward() {
     return run_op([&](Exec& exec) {
-      ops::attention_forward(exec, out.tensor(), lse.tensor(), q.tensor(), k.tensor(), v.tensor());
+      ops::attention_forward(exec, out.tensor(), lse.tensor(), q.tensor(), k.tensor(), v.tensor(),
+                             sizes.mask(lengths.tensor()));
     });
   }
   double backward(bool with_out = true) {
     return run_op([&](Exec& exec) {
       ops::attention_backward(exec, dq.tensor(), dk.tensor(), dv.tensor(), dout.tensor(),
-                              with_out ? out.tensor() : Tensor(), lse.tensor(), q.tensor(), k.tensor(), v.tensor());
+                              with_out ? out.tensor() : Tensor(), lse.tensor(), q.tensor(), k.tensor(), v.tensor(),
+                              sizes.mask(lengths.tensor()));
     });
   }
 };
@@ -134,7 +157,8 @@ double largest(const Values& x) {
 
 void compare(const Sizes& s, DType type, double spread = 1.0, int64_t gap = 0) {
   INFO(dtype_name(type) << " B" << s.batch << " Sq" << s.queries << " Skv" << s.keys << " heads " << s.heads << "/"
-                        << s.kv_heads << " D" << s.width << " spread " << spread);
+                        << s.kv_heads << " D" << s.width << (s.causal ? " causal" : " full") << " window " << s.window
+                        << (s.padded ? " padded" : "") << " spread " << spread);
   Problem x(s, type, spread, gap);
   const Values q = x.q.values(), k = x.k.values(), v = x.v.values(), dout = x.dout.values();
   const double error = score_error(s, type, spread), eps = rounding(type);
@@ -205,6 +229,41 @@ TEST_CASE("the reference gradients of attention are its finite differences") {
 TEST_CASE("attention and its gradients equal the reference") {
   for (DType type : {DType::f32, DType::bf16, DType::f64}) {
     for (const Sizes& s : kSizes) compare(s, type);
+  }
+}
+
+TEST_CASE("attention and its gradients equal the reference with keys on both sides, windows and padding") {
+  for (DType type : {DType::f32, DType::bf16, DType::f64}) {
+    for (bool causal : {true, false}) {
+      for (int64_t window : {0, 1, 5, 64, 65, 130}) {
+        for (bool padded : {false, true}) {
+          if (causal && window == 0 && !padded) continue;
+          compare({3, 133, 133, 2, 1, 24, causal, window, padded}, type);
+          compare({2, 70, 201, 2, 2, 16, causal, window, padded}, type);
+          compare({3, 3, 9, 2, 1, 8, causal, window, padded}, type);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("keys that are not seen change nothing, whatever they hold") {
+  for (DType type : {DType::f32, DType::f64}) {
+    Problem clean({2, 100, 100, 2, 2, 16, false, 0, true}, type), other({2, 100, 100, 2, 2, 16, false, 0, true}, type);
+    for (HostTensor* t : {&other.k, &other.v}) {
+      for (int64_t i = 0; i < t->size(); ++i) {
+        const int64_t b = i / (100 * 32), j = i / 32 % 100;
+        if (j >= other.sizes.length(b)) t->set(i, 1e6);
+      }
+    }
+    for (Problem* x : {&clean, &other}) {
+      x->forward();
+      x->backward();
+    }
+    CHECK(other.out.same_bits(clean.out));
+    CHECK(other.dq.same_bits(clean.dq));
+    CHECK(other.dk.same_bits(clean.dk));
+    CHECK(other.dv.same_bits(clean.dv));
   }
 }
 
@@ -335,6 +394,10 @@ TEST_CASE("attention counts the pairs that see each other") {
   CHECK(square.forward() == 4.0 * 8 * 10 * 2 * 3);
   Problem longer({1, 2, 5, 1, 1, 8}, DType::f32);
   CHECK(longer.forward() == 4.0 * 8 * (4 + 5));
+  Problem full({1, 4, 4, 1, 1, 8, false}, DType::f32);
+  CHECK(full.forward() == 4.0 * 8 * 16);
+  Problem window({1, 4, 4, 1, 1, 8, true, 2}, DType::f32);
+  CHECK(window.forward() == 4.0 * 8 * (1 + 2 + 2 + 2));
 }
 
 TEST_CASE("attention names what does not fit") {
