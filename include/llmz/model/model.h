@@ -9,7 +9,7 @@
 #include "llmz/nn/block.h"
 #include "llmz/nn/config.h"
 #include "llmz/nn/embedding.h"
-#include "llmz/nn/loss_head.h"
+#include "llmz/nn/heads/next_token.h"
 
 namespace llmz::model {
 

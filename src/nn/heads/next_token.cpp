@@ -1,4 +1,4 @@
-#include "llmz/nn/loss_head.h"
+#include "llmz/nn/heads/next_token.h"
 
 #include <algorithm>
 
