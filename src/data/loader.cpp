@@ -8,22 +8,26 @@
 namespace llmz::data {
 namespace {
 
-int64_t count_windows(const Dataset& dataset, const LoaderOptions& o) {
+int64_t count_windows(const Dataset& dataset, const LoaderOptions& o, const Objective& objective) {
   check(o.sequence_length > 0 && o.micro_batch > 0 && o.global_batch > 0,
         "sequence length {}, micro batch {}, global batch {}: each must be at least 1", o.sequence_length,
         o.micro_batch, o.global_batch);
   check(o.global_batch % o.micro_batch == 0, "the global batch of {} sequences is not a multiple of the micro batch {}",
         o.global_batch, o.micro_batch);
-  check(dataset.tokens() > o.sequence_length,
-        "the dataset ({} ...) has {} tokens, fewer than one window of {} + 1; shorten the sequence or take more text",
-        dataset.shards().front().path().string(), dataset.tokens(), o.sequence_length);
-  return (dataset.tokens() - 1) / o.sequence_length;
+  const int64_t beyond = objective.reads(o.sequence_length) - o.sequence_length;
+  check(dataset.tokens() >= o.sequence_length + beyond,
+        "the dataset ({} ...) has {} tokens, fewer than one window of {} + {}; shorten the sequence or take more text",
+        dataset.shards().front().path().string(), dataset.tokens(), o.sequence_length, beyond);
+  return (dataset.tokens() - beyond) / o.sequence_length;
 }
 
 }  // namespace
 
-Loader::Loader(const Dataset& dataset, const LoaderOptions& options)
-    : dataset_(dataset), options_(options), order_(count_windows(dataset, options), options.seed) {}
+Loader::Loader(const Dataset& dataset, const LoaderOptions& options, const Objective& objective)
+    : dataset_(dataset),
+      objective_(objective),
+      options_(options),
+      order_(count_windows(dataset, options, objective), options.seed) {}
 
 int micro_steps(int64_t global_batch, int64_t micro_batch, int world) {
   check(world > 0 && global_batch % (micro_batch * world) == 0,
@@ -48,13 +52,12 @@ void Loader::batch(int64_t step, int micro_index, int rank, int world, std::span
   check(tokens.size() == size && targets.size() == size, "a batch of {} x {} needs room for {} ids, got {} and {}",
         options_.micro_batch, length, size, tokens.size(), targets.size());
   const int64_t first = (int64_t{micro_index} * world + rank) * options_.micro_batch;
+  std::vector<int32_t> text(static_cast<size_t>(objective_.reads(length)));
   for (int64_t row = 0; row < options_.micro_batch; ++row) {
-    const int64_t window = window_of(step * options_.global_batch + first + row);
+    const int64_t sample = step * options_.global_batch + first + row;
+    dataset_.read(window_of(sample) * length, text);
     const auto at = static_cast<size_t>(row * length), n = static_cast<size_t>(length);
-    dataset_.read(window * length, tokens.subspan(at, n));
-    std::copy_n(tokens.begin() + static_cast<std::ptrdiff_t>(at) + 1, n - 1,
-                targets.begin() + static_cast<std::ptrdiff_t>(at));
-    dataset_.read((window + 1) * length, targets.subspan(at + n - 1, 1));
+    objective_.make(text, options_.seed, sample, tokens.subspan(at, n), targets.subspan(at, n));
   }
 }
 

@@ -60,6 +60,36 @@ TEST_CASE("shards are read as one row of tokens, across their borders") {
   CHECK(contains(error_of([&] { dataset.read(999, two); }), "the dataset has 1000"));
 }
 
+/// Targets are the tokens themselves where the sample's number says so; nothing beyond the sequence is read.
+class Echo final : public Objective {
+ public:
+  int64_t reads(int64_t length) const override { return length; }
+  void make(std::span<const int32_t> text, uint64_t seed, int64_t sample, std::span<int32_t> tokens,
+            std::span<int32_t> targets) const override {
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      const bool hidden = (static_cast<int64_t>(i) + sample + static_cast<int64_t>(seed)) % 3 == 0;
+      tokens[i] = hidden ? 0 : text[i];
+      targets[i] = hidden ? text[i] : -1;
+    }
+  }
+};
+
+TEST_CASE("another objective reads as much text as it wants and knows the sample's number") {
+  const CountingShards shards(1000);
+  const Dataset dataset = shards.open();
+  const Echo echo;
+  const Loader loader(dataset, {.seed = 5, .sequence_length = 10, .micro_batch = 2, .global_batch = 8}, echo);
+  CHECK(loader.windows() == 100);
+  const Batch batch = load(loader, 3, 1, 1, 2);
+  for (int64_t i = 0; i < 20; ++i) {
+    const int64_t sample = 3 * 8 + 3 * 2 + i / 10;
+    const auto id = static_cast<int32_t>(loader.window_of(sample) * 10 + i % 10), at = static_cast<int32_t>(i);
+    const bool hidden = (i % 10 + sample + 5) % 3 == 0;
+    CHECK(batch.tokens[static_cast<size_t>(at)] == (hidden ? 0 : id));
+    CHECK(batch.targets[static_cast<size_t>(at)] == (hidden ? id : -1));
+  }
+}
+
 TEST_CASE("the order of an epoch is a permutation, another one each epoch and seed, unlike the natural order") {
   for (const int64_t size : {1, 2, 3, 5, 16, 17, 97, 1000, 4096, 10'007}) {
     const Permutation order(size, 42);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "llmz/data/dataset.h"
+#include "llmz/data/objective.h"
 #include "llmz/data/permutation.h"
 
 namespace llmz::data {
@@ -27,20 +28,20 @@ int micro_steps(int64_t global_batch, int64_t micro_batch, int world);
 /// Training batches as a pure function of (seed, step, micro index, rank, world): nothing is remembered between calls,
 /// so a run starts at any step at once, and a resumed one sees what the undisturbed one would.
 ///
-/// The dataset is cut into windows: window w holds tokens w·S … w·S + S as inputs and, one later, targets, so a window
-/// reads S + 1 tokens and neighbours share one. There are (tokens - 1) / S of them. Sample number i of the run, counted
-/// from its start, is window P(i / windows, i % windows), where P(e, ·) is epoch e's permutation: each epoch takes
-/// every window once, in an order that mixes all shards. A step takes the samples
+/// The dataset is cut into windows: window w begins at token w·S and reads as many as the objective makes a sequence
+/// from; for next tokens S + 1, so that neighbours share one, and there are (tokens - 1) / S of them. Sample number i
+/// of the run, counted from its start, is window P(i / windows, i % windows), where P(e, ·) is epoch e's permutation:
+/// each epoch takes every window once, in an order that mixes all shards. A step takes the samples
 ///
 ///     i = step · global_batch + g,    g = (micro_index · world + rank) · B + row,
 ///
 /// so ranks and micro-steps share one global batch, and step s has the same samples however many ranks take part.
 ///
-/// Const methods are thread-safe. The dataset must outlive the loader.
+/// Const methods are thread-safe. Dataset and objective must outlive the loader.
 class Loader {
  public:
   /// Throws Error for sizes below 1, a global batch that B does not divide, a dataset smaller than one window.
-  Loader(const Dataset& dataset, const LoaderOptions& options);
+  Loader(const Dataset& dataset, const LoaderOptions& options, const Objective& objective = next_token());
 
   const LoaderOptions& options() const { return options_; }
   int64_t windows() const { return order_.size(); }
@@ -56,6 +57,7 @@ class Loader {
 
  private:
   const Dataset& dataset_;
+  const Objective& objective_;
   LoaderOptions options_;
   Permutation order_;
 };
