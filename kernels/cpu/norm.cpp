@@ -110,7 +110,7 @@ template <class T, class G>
 void forward(Kind kind, const Tensor& out, const Tensor& xhat, const Tensor& rstd, const Tensor& x, const Tensor& gain,
              const Tensor& bias, float eps) {
   using Real = compute_t<T>;
-  const int64_t rows = x.dim(0), width = x.dim(1);
+  const int64_t width = x.dim(x.rank() - 1), rows = x.numel() / width;
   const Real over_width = Real(1) / static_cast<Real>(width);
   auto* const rstds = static_cast<Real*>(rstd.data);
 #pragma omp parallel if (rows > kParallelChunks)
@@ -190,7 +190,7 @@ void backward(Kind kind, const Tensor& dx, const Tensor& dgain, const Tensor& db
               const Tensor& xhat, const Tensor& rstd, const Tensor& gain, const Tensor& row_sums,
               const Tensor& workspace) {
   using Real = compute_t<T>;
-  const int64_t rows = dx.dim(0), width = dx.dim(1), blocks = norm_blocks(rows);
+  const int64_t width = dx.dim(dx.rank() - 1), rows = dx.numel() / width, blocks = norm_blocks(rows);
   const int64_t pitch = workspace.dim(1);
   auto* const partials = static_cast<Real*>(workspace.data);
 #pragma omp parallel if (rows > kParallelChunks)

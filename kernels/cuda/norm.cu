@@ -179,15 +179,17 @@ void forward(Gpu& gpu, bool layer, const NormForward& a, const SignSketch& sketc
 
 void forward(Gpu& gpu, bool layer, const Tensor& out, const Tensor& xhat, const Tensor& rstd, const Tensor& x,
              const Tensor& gain, const Tensor& bias, float eps, const SignSketch& sketch) {
-  const NormForward a{operand(out),  operand(xhat), rstd.as<float>(), operand(x), operand(gain),
-                      operand(bias), eps,           x.dim(0),         x.dim(1)};
+  const int64_t width = x.dim(x.rank() - 1);
+  const NormForward a{operand(out),  operand(xhat), rstd.as<float>(),  operand(x), operand(gain),
+                      operand(bias), eps,           x.numel() / width, width};
   (all_by_fours(out, xhat, x, gain, bias) ? forward<4> : forward<1>)(gpu, layer, a, sketch, out);
 }
 
 template <int N>
 void backward(Gpu& gpu, bool layer, Tensor dx, Tensor dgain, Tensor dbias, Tensor dy, Tensor xhat, Tensor rstd,
               Tensor gain, Tensor row_sums, Tensor workspace) {
-  const int64_t rows = dx.dim(0), width = dx.dim(1), blocks = workspace.dim(0), pitch = workspace.dim(1);
+  const int64_t width = dx.dim(dx.rank() - 1), rows = dx.numel() / width, blocks = workspace.dim(0),
+                pitch = workspace.dim(1);
   auto* const partial = workspace.as<float>();
   const float* const sums = row_sums.present() ? row_sums.as<float>() : nullptr;
   launch(gpu, layer ? "layernorm_backward" : "rmsnorm_backward",

@@ -51,7 +51,8 @@ WorkspaceShape matmul_workspace(const MatmulArgs& args) {
 WorkspaceShape bias_backward_workspace(const Tensor& dy) { return {{kReduceBlocks, dy.dim(1)}, DType::f32}; }
 
 WorkspaceShape norm_backward_workspace(const Tensor& dx, int outputs) {
-  return {{std::min<int64_t>(kReduceBlocks, dx.dim(0)), outputs * dx.dim(1)}, DType::f32};
+  const int64_t width = dx.dim(dx.rank() - 1);
+  return {{std::min<int64_t>(kReduceBlocks, dx.numel() / width), outputs * width}, DType::f32};
 }
 
 WorkspaceShape attention_forward_workspace(const Tensor& q, const ops::AttentionMask& mask) {

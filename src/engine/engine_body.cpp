@@ -98,13 +98,13 @@ void Engine::Body::share_bases(Exec& exec) {
 void Engine::Body::diagnose(Exec& exec) {
   const ProgramScope program(exec.memory, "diagnose");
   model->clock().probing = true;
-  model->forward_backward(exec, losses, tokens, targets, 1.0f);
+  model->forward_backward(exec, losses, {tokens, targets}, 1.0f);
   model->clock().probing = false;
 }
 
 void Engine::Body::micro_step(Exec& exec, float grad_scale, const model::Model::GradientsReady& ready) {
   const ProgramScope program(exec.memory, "micro_step");
-  model->forward_backward(exec, losses, tokens, targets, grad_scale, ready);
+  model->forward_backward(exec, losses, {tokens, targets}, grad_scale, ready);
   ops::add_sum(exec, loss_sum, losses);
 }
 
@@ -130,7 +130,7 @@ void Engine::Body::update(Exec& exec, int64_t step, double lr) {
 
 void Engine::Body::evaluate(Exec& exec) {
   const ProgramScope program(exec.memory, "evaluate");
-  model->evaluate(exec, losses, tokens, targets);
+  model->evaluate(exec, losses, {tokens, targets});
 }
 
 }  // namespace llmz::train

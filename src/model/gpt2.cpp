@@ -24,7 +24,7 @@ nn::LinearOptions linear(std::string name, int64_t in, int64_t out, float init_s
           .group = group,
           .init_std = init_std,
           .weight_parts = {{part + ".weight", 0, out, true}},
-          .bias_part = part + ".bias"};
+          .bias_parts = {{part + ".bias", 0, out, false}}};
 }
 
 /// Projections that write into the residual stream start smaller: their sum over depth keeps its size.
@@ -38,7 +38,6 @@ nn::AttentionOptions attention(const ModelConfig& c, int64_t layer) {
           .heads = c.heads,
           .kv_heads = c.heads,
           .head_dim = c.head_dim(),
-          .rotary = false,
           .norm = norm(c, name + ".norm", hf + "ln_1"),
           .qkv = linear(name + ".qkv", c.hidden, 3 * c.hidden, c.init_std, hf + "attn.c_attn"),
           .out = linear(name + ".out", c.hidden, c.hidden, residual_std(c), hf + "attn.c_proj",
@@ -49,7 +48,7 @@ nn::MlpOptions mlp(const ModelConfig& c, int64_t layer) {
   const std::string name = fmt::format("layers.{}.mlp", layer);
   const std::string hf = fmt::format("transformer.h.{}.", layer);
   return {.name = name,
-          .kind = nn::MlpKind::gelu,
+          .kind = nn::MlpKind::gelu_tanh,
           .hidden = c.hidden,
           .intermediate = c.intermediate,
           .norm = norm(c, name + ".norm", hf + "ln_2"),
@@ -69,7 +68,7 @@ Recipe recipe(const ModelConfig& c) {
   for (int64_t i = 0; i < c.layers; ++i) {
     r.blocks.push_back({attention(c, i), mlp(c, i)});
   }
-  r.head_norm = norm(c, "head.norm", "transformer.ln_f");
+  r.head = next_token(c, norm(c, "head.norm", "transformer.ln_f"));
   return r;
 }
 

@@ -25,8 +25,7 @@ nn::AttentionOptions attention(const ModelConfig& c, int64_t layer) {
           .heads = heads,
           .kv_heads = kv,
           .head_dim = d,
-          .rotary = true,
-          .rope_base = c.rope_base,
+          .rotary = nn::Rotary{.base = c.rope_base},
           .norm = norm(c, name + ".norm", hf + "input_layernorm.weight"),
           .qkv = {.name = name + ".qkv",
                   .in = c.hidden,
@@ -34,15 +33,13 @@ nn::AttentionOptions attention(const ModelConfig& c, int64_t layer) {
                   .init_std = c.init_std,
                   .weight_parts = {{hf + "self_attn.q_proj.weight", 0, heads * d, false},
                                    {hf + "self_attn.k_proj.weight", heads * d, kv * d, false},
-                                   {hf + "self_attn.v_proj.weight", (heads + kv) * d, kv * d, false}},
-                  .bias_part = ""},
+                                   {hf + "self_attn.v_proj.weight", (heads + kv) * d, kv * d, false}}},
           .out = {.name = name + ".out",
                   .in = heads * d,
                   .out = c.hidden,
                   .group = ParamGroup::attention_output,
                   .init_std = c.init_std,
-                  .weight_parts = {{hf + "self_attn.o_proj.weight", 0, c.hidden, false}},
-                  .bias_part = ""}};
+                  .weight_parts = {{hf + "self_attn.o_proj.weight", 0, c.hidden, false}}}};
 }
 
 nn::MlpOptions mlp(const ModelConfig& c, int64_t layer) {
@@ -58,14 +55,12 @@ nn::MlpOptions mlp(const ModelConfig& c, int64_t layer) {
                  .out = 2 * c.intermediate,
                  .init_std = c.init_std,
                  .weight_parts = {{hf + "mlp.gate_proj.weight", 0, c.intermediate, false},
-                                  {hf + "mlp.up_proj.weight", c.intermediate, c.intermediate, false}},
-                 .bias_part = ""},
+                                  {hf + "mlp.up_proj.weight", c.intermediate, c.intermediate, false}}},
           .down = {.name = name + ".down",
                    .in = c.intermediate,
                    .out = c.hidden,
                    .init_std = c.init_std,
-                   .weight_parts = {{hf + "mlp.down_proj.weight", 0, c.hidden, false}},
-                   .bias_part = ""}};
+                   .weight_parts = {{hf + "mlp.down_proj.weight", 0, c.hidden, false}}}};
 }
 
 Recipe recipe(const ModelConfig& c) {
@@ -80,8 +75,7 @@ Recipe recipe(const ModelConfig& c) {
   for (int64_t i = 0; i < c.layers; ++i) {
     r.blocks.push_back({attention(c, i), mlp(c, i)});
   }
-  r.head_norm = norm(c, "head.norm", "model.norm.weight");
-  r.head_part = "lm_head.weight";
+  r.head = next_token(c, norm(c, "head.norm", "model.norm.weight"), "lm_head.weight");
   return r;
 }
 

@@ -6,6 +6,16 @@
 #include "llmz/ops/elementwise.h"
 
 namespace llmz::model {
+namespace {
+
+nn::Pass pass_over(const Batch& batch) {
+  return {.batch = batch.tokens.dim(0), .sequence = batch.tokens.dim(1), .lengths = batch.lengths};
+}
+
+Tensor flattened(const Tensor& t) { return t.reshape({t.numel()}); }
+
+}  // namespace
+
 Model::Model(ModelConfig config, nn::Precision precision, Parts parts)
     : config_(std::move(config)), precision_(precision), parts_(std::move(parts)) {}
 
@@ -47,15 +57,16 @@ Buffer Model::forward(Exec& exec, const nn::Pass& pass, Tensor tokens, std::vect
   return x;
 }
 
-void Model::forward_backward(Exec& exec, Tensor losses, Tensor tokens, Tensor targets, float grad_scale,
+void Model::forward_backward(Exec& exec, Tensor losses, const Batch& batch, float grad_scale,
                              const GradientsReady& ready) {
   const auto done = [&](size_t part) {
     if (ready) ready(parts_.begins[part], parts_.begins[part + 1]);
   };
-  const nn::Pass pass{.batch = tokens.dim(0), .sequence = tokens.dim(1), .position = 0, .keep = true};
-  const Tensor flat = tokens.reshape({pass.tokens()});
+  nn::Pass pass = pass_over(batch);
+  pass.keep = true;
+  const Tensor flat = flattened(batch.tokens);
   Buffer x = forward(exec, pass, flat, nullptr);
-  parts_.head->forward(exec, pass, losses, x.tensor(), targets.reshape({pass.tokens()}), grad_scale);
+  parts_.head->loss(exec, pass, losses, x.tensor(), flattened(batch.targets), grad_scale);
 
   const Buffer dx = std::move(x);  // the stream's end is no longer needed: its gradient takes its place
   ops::fill(exec, dx.tensor(), 0.0f);
@@ -145,16 +156,22 @@ std::vector<codec::Probe> Model::probes() const {
   return all;
 }
 
-void Model::evaluate(Exec& exec, Tensor losses, Tensor tokens, Tensor targets) {
-  const nn::Pass pass{.batch = tokens.dim(0), .sequence = tokens.dim(1)};
-  const Buffer x = forward(exec, pass, tokens.reshape({pass.tokens()}), nullptr);
-  parts_.head->forward(exec, pass, losses, x.tensor(), targets.reshape({pass.tokens()}), 0.0f);
+void Model::evaluate(Exec& exec, Tensor losses, const Batch& batch) {
+  const nn::Pass pass = pass_over(batch);
+  const Buffer x = forward(exec, pass, flattened(batch.tokens), nullptr);
+  parts_.head->loss(exec, pass, losses, x.tensor(), flattened(batch.targets), 0.0f);
+}
+
+void Model::outputs(Exec& exec, Tensor out, const Batch& batch, nn::Head::Rows rows) {
+  const nn::Pass pass = pass_over(batch);
+  const Buffer x = forward(exec, pass, flattened(batch.tokens), nullptr);
+  parts_.head->outputs(exec, pass, out, x.tensor(), rows);
 }
 
 void Model::generate(Exec& exec, Tensor logits, Tensor tokens, int64_t position, std::vector<nn::KvCache>& caches) {
   const nn::Pass pass{.batch = tokens.dim(0), .sequence = tokens.dim(1), .position = position};
   const Buffer x = forward(exec, pass, tokens.reshape({pass.tokens()}), &caches);
-  parts_.head->last_logits(exec, pass, logits, x.tensor());
+  parts_.head->outputs(exec, pass, logits, x.tensor(), nn::Head::Rows::last);
 }
 
 }  // namespace llmz::model

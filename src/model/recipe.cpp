@@ -1,10 +1,28 @@
 #include "src/model/recipe.h"
 
+#include "llmz/nn/heads/next_token.h"
+
 namespace llmz::model {
 
+Recipe::MakeHead next_token(const ModelConfig& config, nn::NormOptions norm, std::string part) {
+  const nn::NextTokenOptions options{.vocab = config.vocab_size,
+                                     .hidden = config.hidden,
+                                     .init_std = config.init_std,
+                                     .norm = std::move(norm),
+                                     .head_part = std::move(part)};
+  return [options](nn::BuildContext& context, nn::Embedding& embedding) {
+    nn::NextTokenOptions made = options;
+    if (made.head_part.empty()) made.tied = &embedding.table();
+    return std::make_unique<nn::NextTokenHead>(context, std::move(made));
+  };
+}
+
 std::unique_ptr<Model> assemble(const ModelConfig& config, const BuildOptions& options, Memory& memory, Recipe recipe) {
-  nn::validate(options.activations, options.weight_gradient, config.hidden, config.heads * config.head_dim(),
-               config.kv_heads_or_heads() * config.head_dim(), config.intermediate);
+  for (const Recipe::Layer& layer : recipe.blocks) {
+    const nn::AttentionOptions& a = layer.attention;
+    nn::validate(options.activations, options.weight_gradient, a.hidden, a.heads * a.head_dim, a.kv_heads * a.head_dim,
+                 layer.mlp.intermediate);
+  }
   Model::Parts parts;
   parts.clock = std::make_unique<subspace::Clock>();
   parts.clock->seed = options.seed;
@@ -12,6 +30,7 @@ std::unique_ptr<Model> assemble(const ModelConfig& config, const BuildOptions& o
                            .precision = options.precision,
                            .gradients = options.gradients,
                            .row_multiple = options.row_multiple,
+                           .loss_chunk = options.loss_chunk,
                            .probes = options.probes,
                            .activations = options.activations,
                            .weight_gradient = options.weight_gradient,
@@ -26,15 +45,8 @@ std::unique_ptr<Model> assemble(const ModelConfig& config, const BuildOptions& o
     if (checkpoint) block = nn::make_checkpointed(std::move(block), fmt::format("layers.{}.input", i));
     parts.blocks.push_back(std::move(block));
   }
-  nn::LossHeadOptions head{.vocab = config.vocab_size,
-                           .hidden = config.hidden,
-                           .chunk = options.loss_chunk,
-                           .init_std = config.init_std,
-                           .norm = std::move(recipe.head_norm),
-                           .head_part = recipe.head_part,
-                           .tied = recipe.head_part.empty() ? &parts.embedding->table() : nullptr};
   begin_part();
-  parts.head = std::make_unique<nn::LossHead>(context, std::move(head));
+  parts.head = recipe.head(context, *parts.embedding);
   begin_part();
   parts.parameters = std::move(context.parameters);
   if (options.gradients) parts.codecs = std::move(context.codecs);

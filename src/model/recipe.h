@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,9 +17,13 @@ struct Recipe {
   };
   nn::EmbeddingOptions embedding;
   std::vector<Layer> blocks;
-  nn::NormOptions head_norm;
-  std::string head_part;  ///< Hugging Face's name of the head; empty = tied to the embedding table
+  using MakeHead = std::function<std::unique_ptr<nn::Head>(nn::BuildContext&, nn::Embedding&)>;
+  MakeHead head;
 };
+
+/// The head of a language model: the last norm and a matrix under Hugging Face's name `part`; without a name the
+/// embedding table serves.
+Recipe::MakeHead next_token(const ModelConfig& config, nn::NormOptions norm, std::string part = "");
 
 /// Builds the layers in the order of the forward pass, which is the order of the parameters.
 std::unique_ptr<Model> assemble(const ModelConfig& config, const BuildOptions& options, Memory& memory, Recipe recipe);

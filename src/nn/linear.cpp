@@ -17,10 +17,10 @@ Linear::Linear(BuildContext& context, LinearOptions options, const codec::Codec&
     probe_norms_ = context.memory.persistent(weight_.name + ".probe", Category::workspace, {2}, DType::f64);
     context.gradient_probes.push_back({weight_.name, "gradient", probe_norms_});
   }
-  if (options.bias_part.empty()) return;
+  if (options.bias_parts.empty()) return;
   bias_.name = options.name + ".bias";
   bias_.kind = ParamKind::bias;
-  bias_.parts = {{options.bias_part, 0, options.out, false}};
+  bias_.parts = std::move(options.bias_parts);
   context.add(bias_, {options.out});
 }
 

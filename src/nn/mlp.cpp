@@ -19,7 +19,7 @@ MlpOptions fused(MlpOptions o) {
 MlpHalf::MlpHalf(BuildContext& context, MlpOptions options)
     : options_(fused(std::move(options))),
       precision_(context.precision),
-      up_linear_(context, options_.norm, options_.up, context.activations.gate_up_input),
+      up_linear_(context, options_.place, options_.norm, options_.up, context.activations.gate_up_input),
       up_code_(context.make_codec(context.activations.gate_up, options_.name + ".gate_up",
                                   std::vector<int64_t>(options_.kind == MlpKind::swiglu ? 2 : 1, options_.intermediate),
                                   /*linear_input=*/false, up_linear_.exact())),
@@ -30,13 +30,13 @@ MlpHalf::MlpHalf(BuildContext& context, MlpOptions options)
       product_name_(options_.name + ".product") {}
 
 void MlpHalf::activate(Exec& exec, Tensor product, Tensor up, const SketchOutput& sketch) const {
-  if (options_.kind == MlpKind::gelu) return ops::gelu_forward(exec, product, up, sketch);
+  if (options_.kind == MlpKind::gelu_tanh) return ops::gelu_forward(exec, product, up, sketch);
   const int64_t width = options_.intermediate;
   ops::swiglu_forward(exec, product, up.slice(1, 0, width), up.slice(1, width, width), sketch);
 }
 
 void MlpHalf::activate_backward(Exec& exec, Tensor up, Tensor dproduct, Tensor row_sums) const {
-  if (options_.kind == MlpKind::gelu) return ops::gelu_backward(exec, up, dproduct, up, row_sums);
+  if (options_.kind == MlpKind::gelu_tanh) return ops::gelu_backward(exec, up, dproduct, up, row_sums);
   const int64_t width = options_.intermediate;
   const Tensor gate = up.slice(1, 0, width), half = up.slice(1, width, width);
   ops::swiglu_backward(exec, gate, half, dproduct, gate, half, row_sums);

@@ -11,14 +11,17 @@ std::unique_ptr<codec::Codec> make_norm_code(BuildContext& context, const NormOp
 
 }  // namespace
 
-NormLinear::NormLinear(BuildContext& context, NormOptions norm, LinearOptions linear, const codec::CodecConfig& input)
-    : norm_(context, norm),
+NormLinear::NormLinear(BuildContext& context, NormPlace place, NormOptions norm, LinearOptions linear,
+                       const codec::CodecConfig& input)
+    : place_(place),
+      norm_(context, norm),
       input_code_(context.make_codec(input, linear.name + ".input", {norm.width}, /*linear_input=*/true,
                                      /*source_exact=*/context.activations.norm.codec == "store")),
       norm_code_(make_norm_code(context, norm)),
       linear_(context, std::move(linear), *input_code_),
       dtype_(context.precision.activation),
-      wants_row_sums_(!xhat_code().facts().exact && context.activations.norm_constant == "outputs"),
+      wants_row_sums_(!xhat_code().facts().exact && context.activations.norm_constant == "outputs" &&
+                      place == NormPlace::before),
       xhat_name_(norm.name + ".xhat"),
       out_name_(norm.name + ".out"),
       dout_name_(norm.name + ".dout") {
@@ -35,6 +38,7 @@ void NormLinear::forward(Exec& exec, const Pass& pass, Tensor y, Tensor x) {
   if (pass.keep && !shared()) sketch = input_code_->sketch_output(exec, pass.tokens());
   norm_.forward(exec, pass, out.tensor(), xhat.tensor(), x, sketch);
   linear_.forward(exec, y, out.tensor());
+  if (place_ == NormPlace::after) ops::copy(exec, x, out.tensor());
   if (pass.observe) {
     xhat_code().observe(exec, xhat.tensor());
     if (!shared()) input_code_->observe(exec, out.tensor());
@@ -92,6 +96,10 @@ void NormLinear::backward(Exec& exec, Tensor dx, Tensor dy, Tensor row_sums) {
   if (!shared()) input_code_->drop();
   const Buffer dout = exec.memory.take(dout_name_, Category::activations, {dy.dim(0), norm_.width()}, dtype_);
   linear_.input_gradient(exec, dout.tensor(), dy);
+  if (place_ == NormPlace::after) {
+    ops::add(exec, dout.tensor(), dx);
+    ops::fill(exec, dx, 0.0);
+  }
   if (wants_row_sums_) make_row_sums_exact(exec, row_sums, dy, dout.tensor());
   norm_.backward(exec, dx, dout.tensor(), decoded_xhat(exec), wants_row_sums_ ? row_sums : Tensor());
   xhat_.reset();

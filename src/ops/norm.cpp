@@ -1,5 +1,7 @@
 #include "llmz/ops/norm.h"
 
+#include <algorithm>
+
 #include "kernels/cpu/twins.h"
 #include "kernels/cuda/twins.h"
 #include "src/ops/dispatch.h"
@@ -8,35 +10,38 @@
 namespace llmz::ops {
 namespace {
 
+int64_t width_of(const Tensor& x) { return x.dim(x.rank() - 1); }
+int64_t rows_of(const Tensor& x) { return x.numel() / std::max<int64_t>(1, width_of(x)); }
+
 /// What both forward passes share: out, x̂ (optional) and x [T,H], rstd [T], gain [H].
 void check_forward(Arguments& args, const Tensor& out, const Tensor& xhat, const Tensor& rstd, const Tensor& x,
                    const Tensor& gain, float eps) {
   args.floats("x", x);
-  args.rank("x", x, 2);
+  args.require(x.rank() >= 2, "x {} has no rows", x.shape.str());
+  args.require(width_of(x) > 0, "x {} has empty rows", x.shape.str());
   args.floats("out", out, x.shape);
   if (xhat.present()) args.floats("xhat", xhat, x.shape);
-  args.statistic("rstd", rstd, {x.dim(0)});
-  args.floats("gain", gain, {x.dim(1)});
-  args.require(x.dim(1) > 0, "x {} has empty rows", x.shape.str());
+  args.statistic("rstd", rstd, {rows_of(x)});
+  args.floats("gain", gain, {width_of(x)});
   args.require(eps >= 0, "eps is {}, it cannot be negative", eps);
 }
 
 void check_backward(Arguments& args, const Tensor& dx, const Tensor& dgain, const Tensor& dy, const Tensor& xhat,
                     const Tensor& rstd, const Tensor& gain) {
   args.floats("dx", dx);
-  args.rank("dx", dx, 2);
+  args.require(dx.rank() >= 2, "dx {} has no rows", dx.shape.str());
+  args.require(width_of(dx) > 0, "dx {} has empty rows", dx.shape.str());
   args.floats("dy", dy, dx.shape);
   args.floats("xhat", xhat, dx.shape);
-  args.statistic("rstd", rstd, {dx.dim(0)});
-  args.floats("gain", gain, {dx.dim(1)});
-  args.floats("dgain", dgain, {dx.dim(1)});
-  args.require(dx.dim(1) > 0, "dx {} has empty rows", dx.shape.str());
+  args.statistic("rstd", rstd, {rows_of(dx)});
+  args.floats("gain", gain, {width_of(dx)});
+  args.floats("dgain", dgain, {width_of(dx)});
 }
 
 /// Partial sums of `outputs` gradients [H].
 Buffer take_backward_workspace(Exec& exec, const Arguments& args, const char* name, const Tensor& dx, int outputs) {
   if (exec.on_gpu()) return take_workspace(exec, name, cuda::norm_backward_workspace(dx, outputs));
-  return take_workspace(exec, name, {cpu::norm_blocks(dx.dim(0)), outputs * dx.dim(1)},
+  return take_workspace(exec, name, {cpu::norm_blocks(rows_of(dx)), outputs * width_of(dx)},
                         args.is_double() ? DType::f64 : DType::f32);
 }
 
@@ -60,7 +65,7 @@ void layernorm_forward(Exec& exec, Tensor out, Tensor xhat, Tensor rstd, Tensor 
                        const SketchOutput& sketch) {
   Arguments args("layernorm_forward");
   check_forward(args, out, xhat, rstd, x, gain, eps);
-  args.floats("bias", bias, {x.dim(1)});
+  args.floats("bias", bias, {width_of(x)});
   const OutputSketching sketching(exec, args, sketch, out);
   dispatch(
       exec, args,
@@ -87,7 +92,7 @@ void rmsnorm_backward(Exec& exec, Tensor dx, Tensor dgain, Tensor dy, Tensor xha
                       Tensor row_sums) {
   Arguments args("rmsnorm_backward");
   check_backward(args, dx, dgain, dy, xhat, rstd, gain);
-  if (row_sums.present()) args.statistic("row_sums", row_sums, {dx.dim(0)});
+  if (row_sums.present()) args.statistic("row_sums", row_sums, {rows_of(dx)});
   const Buffer workspace = take_backward_workspace(exec, args, "rmsnorm_backward.workspace", dx, 1);
   dispatch(
       exec, args, [&] { cpu::rmsnorm_backward(dx, dgain, dy, xhat, rstd, gain, row_sums, workspace.tensor()); },
@@ -98,8 +103,8 @@ void layernorm_backward(Exec& exec, Tensor dx, Tensor dgain, Tensor dbias, Tenso
                         Tensor gain, Tensor row_sums) {
   Arguments args("layernorm_backward");
   check_backward(args, dx, dgain, dy, xhat, rstd, gain);
-  if (row_sums.present()) args.statistic("row_sums", row_sums, {dx.dim(0)});
-  args.floats("dbias", dbias, {dx.dim(1)});
+  if (row_sums.present()) args.statistic("row_sums", row_sums, {rows_of(dx)});
+  args.floats("dbias", dbias, {width_of(dx)});
   const Buffer workspace = take_backward_workspace(exec, args, "layernorm_backward.workspace", dx, 2);
   dispatch(
       exec, args,

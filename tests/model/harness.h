@@ -1,6 +1,9 @@
 #pragma once
 
+#include <algorithm>
+#include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "llmz/model/model.h"
@@ -11,8 +14,16 @@ namespace llmz::test {
 /// A tiny model with its batch: planned, allocated, initialised, filled with random tokens.
 class ModelHarness {
  public:
-  ModelHarness(model::ModelConfig config, model::BuildOptions options, int64_t batch, int64_t sequence)
-      : config_(std::move(config)), options_(std::move(options)), batch_(batch), sequence_(sequence) {
+  using Make =
+      std::function<std::unique_ptr<model::Model>(const model::ModelConfig&, const model::BuildOptions&, Memory&)>;
+  /// `make`: of an architecture that the registry does not know.
+  ModelHarness(model::ModelConfig config, model::BuildOptions options, int64_t batch, int64_t sequence,
+               Make make = model::make_model)
+      : config_(std::move(config)),
+        options_(std::move(options)),
+        batch_(batch),
+        sequence_(sequence),
+        make_(std::move(make)) {
     Memory recorder;
     {
       Exec exec(recorder);
@@ -21,6 +32,7 @@ class ModelHarness {
       if (body.model->refresh_due()) body.refresh(exec);
       body.train(exec);
       body.evaluate(exec);
+      body.outputs(exec);
     }
     memory_ = std::make_unique<Memory>(recorder.finish());
     exec_ = std::make_unique<Exec>(*memory_);
@@ -32,6 +44,7 @@ class ModelHarness {
       body_->tokens.as<int32_t>()[i] = static_cast<int32_t>(random.below(2 * i, config_.vocab_size));
       body_->targets.as<int32_t>()[i] = static_cast<int32_t>(random.below(2 * i + 1, config_.vocab_size));
     }
+    std::fill_n(lengths(), batch, static_cast<int32_t>(sequence));
   }
 
   model::Model& model() { return *body_->model; }
@@ -39,6 +52,13 @@ class ModelHarness {
   Memory& memory() { return *memory_; }
   int32_t* tokens() { return body_->tokens.as<int32_t>(); }
   int32_t* targets() { return body_->targets.as<int32_t>(); }
+  /// Of each sequence what is no padding: at first all.
+  int32_t* lengths() { return body_->lengths.as<int32_t>(); }
+  /// Logits of all tokens [B·S, vocab], and of each sequence's last [B, vocab].
+  std::pair<Tensor, Tensor> outputs() {
+    body_->outputs(*exec_);
+    return {body_->logits, body_->last};
+  }
 
   /// Mean loss; gradients of it replace the parameters' gradients.
   double train() {
@@ -62,14 +82,24 @@ class ModelHarness {
  private:
   struct Body {
     std::unique_ptr<model::Model> model;
-    Tensor tokens, targets, losses;
+    Tensor tokens, targets, lengths, losses, logits, last;
     float scale;
     Body(const ModelHarness& h, Memory& memory) : scale(1.0f / static_cast<float>(h.batch_ * h.sequence_)) {
-      model = model::make_model(h.config_, h.options_, memory);
+      model = h.make_(h.config_, h.options_, memory);
       tokens = memory.persistent("tokens", Category::activations, {h.batch_, h.sequence_}, DType::i32);
       targets = memory.persistent("targets", Category::activations, {h.batch_, h.sequence_}, DType::i32);
+      lengths = memory.persistent("lengths", Category::activations, {h.batch_}, DType::i32);
+      const DType type = h.options_.precision.activation;
+      logits = memory.persistent("logits", Category::activations, {h.batch_ * h.sequence_, h.config_.vocab_size}, type);
+      last = memory.persistent("last", Category::activations, {h.batch_, h.config_.vocab_size}, type);
       losses = memory.persistent("losses", Category::activations, {h.batch_ * h.sequence_},
                                  h.options_.precision.statistic());
+    }
+    model::Batch batch() const { return {tokens, targets, lengths}; }
+    void outputs(Exec& exec) const {
+      const ProgramScope program(exec.memory, "outputs");
+      model->outputs(exec, logits, batch());
+      model->outputs(exec, last, batch(), nn::Head::Rows::last);
     }
     void refresh(Exec& exec) const {
       const ProgramScope program(exec.memory, "refresh");
@@ -77,11 +107,11 @@ class ModelHarness {
     }
     void train(Exec& exec) const {
       const ProgramScope program(exec.memory, "train");
-      model->forward_backward(exec, losses, tokens, targets, scale);
+      model->forward_backward(exec, losses, batch(), scale);
     }
     void evaluate(Exec& exec) const {
       const ProgramScope program(exec.memory, "evaluate");
-      model->evaluate(exec, losses, tokens, targets);
+      model->evaluate(exec, losses, batch());
     }
   };
 
@@ -98,6 +128,7 @@ class ModelHarness {
   model::ModelConfig config_;
   model::BuildOptions options_;
   int64_t batch_, sequence_;
+  Make make_;
   std::unique_ptr<Memory> memory_;
   std::unique_ptr<Exec> exec_;
   std::unique_ptr<Body> body_;

@@ -86,7 +86,7 @@ TEST_CASE("planning is running: the plan of a model is what it allocates, and an
     const Tensor tokens = recorder.persistent("tokens", Category::activations, {1, 2048}, DType::i32);
     const Tensor losses = recorder.persistent("losses", Category::activations, {2048}, DType::f32);
     const ProgramScope program(recorder, "train");
-    model->forward_backward(exec, losses, tokens, tokens, 1.0f);
+    model->forward_backward(exec, losses, {tokens, tokens}, 1.0f);
   }
   const MemoryPlan plan65 = recorder.finish();
   CHECK(plan65.arena_bytes > size_t{8} * 64'000'000'000);  // fp32 weights and gradients

@@ -5,11 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "llmz/model/batch.h"
 #include "llmz/model/config.h"
 #include "llmz/nn/block.h"
 #include "llmz/nn/config.h"
 #include "llmz/nn/embedding.h"
-#include "llmz/nn/heads/next_token.h"
+#include "llmz/nn/head.h"
 
 namespace llmz::model {
 
@@ -25,7 +26,7 @@ struct BuildOptions {
   int64_t row_multiple = 1;   ///< see nn::BuildContext
 };
 
-/// A decoder: embedding, residual blocks, final norm with the loss head. Which layers, in which order and under which
+/// Embedding, residual blocks, and a head with the last norm. Which layers, in which order and under which
 /// names is each architecture's own file (llama.cpp, gpt2.cpp). Built twice: against a recording Memory, then against
 /// the one that was planned.
 class Model {
@@ -33,7 +34,7 @@ class Model {
   struct Parts {
     std::unique_ptr<nn::Embedding> embedding;
     std::vector<std::unique_ptr<nn::Block>> blocks;
-    std::unique_ptr<nn::LossHead> head;
+    std::unique_ptr<nn::Head> head;
     std::vector<Parameter*> parameters;  ///< in the order of the model; owned by the layers
     std::vector<size_t> begins;          ///< the first parameter of embedding, each block, head; then their number
     std::unique_ptr<subspace::Clock> clock;
@@ -74,12 +75,14 @@ class Model {
 
   /// Told of the parameters [first, last) whose gradients this pass will not touch any more.
   using GradientsReady = std::function<void(size_t first, size_t last)>;
-  /// One micro-batch of training. tokens, targets [B,S] i32 (target −1 = none); losses [B·S] per token, in nats.
-  /// Gradients of grad_scale·Σ losses are added to the parameters' gradients.
-  void forward_backward(Exec& exec, Tensor losses, Tensor tokens, Tensor targets, float grad_scale,
+  /// One micro-batch of training. losses, one a target ([B·S] for next tokens), in nats. Gradients of
+  /// grad_scale·Σ losses are added to the parameters' gradients.
+  void forward_backward(Exec& exec, Tensor losses, const Batch& batch, float grad_scale,
                         const GradientsReady& ready = {});
   /// losses only.
-  void evaluate(Exec& exec, Tensor losses, Tensor tokens, Tensor targets);
+  void evaluate(Exec& exec, Tensor losses, const Batch& batch);
+  /// What the head gives for every token [B·S, outputs], or for the last of each sequence [B, outputs]: logits.
+  void outputs(Exec& exec, Tensor out, const Batch& batch, nn::Head::Rows rows = nn::Head::Rows::all);
   /// logits [B, vocab] of the last of tokens [B,S], which stand at `position`; `caches` (one a block) hold what came
   /// before and take in what comes.
   void generate(Exec& exec, Tensor logits, Tensor tokens, int64_t position, std::vector<nn::KvCache>& caches);

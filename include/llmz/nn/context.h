@@ -23,9 +23,10 @@ struct Precision {
 struct BuildContext {
   Memory& memory;
   Precision precision;
-  bool gradients = true;     ///< false: weights only, for evaluation and generation
-  int64_t row_multiple = 1;  ///< parameters get room for a multiple of it, of rows: each of so many ranks owns a part
-  bool probes = false;       ///< codecs and weight gradients can measure their errors
+  bool gradients = true;      ///< false: weights only, for evaluation and generation
+  int64_t row_multiple = 1;   ///< parameters get room for a multiple of it, of rows: each of so many ranks owns a part
+  int64_t loss_chunk = 1024;  ///< tokens whose logits exist at once
+  bool probes = false;        ///< codecs and weight gradients can measure their errors
   ActivationsConfig activations = {};
   codec::GradientConfig weight_gradient = {};
   const subspace::Clock* clock = nullptr;
@@ -50,6 +51,7 @@ struct Pass {
   int64_t position = 0;  ///< position of each sequence's first token
   bool keep = false;     ///< a backward pass will follow
   bool observe = false;  ///< a refresh: codecs look at their tensors; no backward follows
+  Tensor lengths = {};   ///< [batch] i32: the tokens of each sequence that are no padding; absent = all
   int64_t tokens() const { return batch * sequence; }
 
   /// Where a tensor that `codec` may keep is booked.

@@ -12,8 +12,8 @@ struct LinearOptions {
   ParamGroup group = ParamGroup::blocks;
   float init_std = 0.02f;
   std::vector<ParameterPart> weight_parts;
-  std::vector<FusedMatrix> fused = {};  ///< the layer's own: what stands in the rows of the weight
-  std::string bias_part;                ///< Hugging Face's name of the bias; empty = no bias
+  std::vector<FusedMatrix> fused = {};         ///< the layer's own: what stands in the rows of the weight
+  std::vector<ParameterPart> bias_parts = {};  ///< empty = no bias
 };
 
 /// Y = X·Wᵀ (+ b), W [out,in]. Its weight gradient comes from the code of X, which the caller owns; dX = dY·W is always

@@ -4,19 +4,22 @@
 
 namespace llmz::nn {
 
-enum class MlpKind : uint8_t { swiglu, gelu };
+/// gelu_tanh: GELU by its tanh formula, GPT-2's. A further kind (GELU by erf, as RoBERTa and GPT-NeoX have it) is a
+/// name here, its op, and a case in MlpHalf::activate and activate_backward.
+enum class MlpKind : uint8_t { swiglu, gelu_tanh };
 
 struct MlpOptions {
   std::string name;
   MlpKind kind = MlpKind::swiglu;
   int64_t hidden = 0, intermediate = 0;
+  NormPlace place = NormPlace::before;
   NormOptions norm;
   LinearOptions up;    ///< SwiGLU: gate and up as the rows of one matrix [2F,H]; GELU: [F,H]
   LinearOptions down;  ///< [H,F]
 };
 
-/// The MLP half of a block: x += Wdown·act(Wup·norm(x)). Keeps codes of the activation's input (gate and up) and of the
-/// product that the down projection reads; either may be rebuilt instead.
+/// The MLP half of a block: x += Wdown·act(Wup·norm(x)), or with the norm after (NormPlace). Keeps codes of the
+/// activation's input (gate and up) and of the product that the down projection reads; either may be rebuilt instead.
 class MlpHalf {
  public:
   MlpHalf(BuildContext& context, MlpOptions options);

@@ -17,12 +17,19 @@ struct NormOptions {
   std::string gain_part, bias_part;  ///< Hugging Face's names; bias_part is empty for RMSNorm
 };
 
-/// RMSNorm or LayerNorm. Keeps rstd; x̂, from which its backward and its output can be made, is the caller's to keep.
+/// Where a block's norms stand. `before`: x += f(norm(x)). `after`: x = norm(x + f(x)), as the Transformer was first
+/// written. A norm is then computed where it is next read: a half begins with the norm that ends the one before, so the
+/// first half's is the embedding's, the head's is the last block's, and what is kept is the same for both.
+enum class NormPlace : uint8_t { before, after };
+
+/// RMSNorm or LayerNorm of rows of `width` numbers. Keeps rstd; x̂, from which its backward and its output can be made,
+/// is the caller's to keep.
 class Norm {
  public:
   Norm(BuildContext& context, NormOptions options);
 
-  /// out = norm(x), [T,width]; x̂ is written where `xhat` is present, and a sketch of out where one is asked for.
+  /// out = norm(x), [T,width] or more dimensions; x̂ is written where `xhat` is present, and a sketch of out where one
+  /// is asked for.
   void forward(Exec& exec, const Pass& pass, Tensor out, Tensor xhat, Tensor x, const SketchOutput& sketch = {});
   /// The output again, bit for bit where x̂ is the written one.
   void apply_gain(Exec& exec, Tensor out, Tensor xhat) const;
@@ -47,17 +54,20 @@ class Norm {
 /// of the norm's output.
 class NormLinear {
  public:
-  NormLinear(BuildContext& context, NormOptions norm, LinearOptions linear, const codec::CodecConfig& input);
+  NormLinear(BuildContext& context, NormPlace place, NormOptions norm, LinearOptions linear,
+             const codec::CodecConfig& input);
 
-  /// y [T,out] = linear(norm(x)).
+  /// y [T,out] = linear(norm(x)); with NormPlace::after x becomes norm(x).
   void forward(Exec& exec, const Pass& pass, Tensor y, Tensor x);
   /// y again from the code of the input.
   void rebuild(Exec& exec, Tensor y);
   /// Whether the kept input is exact.
   bool exact() const { return input_code_->facts().exact && xhat_code().facts().exact; }
-  /// Whether `backward` asks for row sums of the outputs: where x̂ is only approximate.
+  /// Whether `backward` asks for row sums of the outputs: where x̂ is only approximate. Not with NormPlace::after, where
+  /// the stream reads the norm too, and the outputs tell of a part of its gradient only: the code must do.
   bool wants_row_sums() const { return wants_row_sums_; }
-  /// dx += gradient through both, from dy [T,out]; `row_sums` [T] = Σ_features dy·y where wanted (it is used up).
+  /// dx becomes the gradient of x, from dy [T,out] and, as it was, from the stream behind; `row_sums` [T] = Σ_features
+  /// dy·y where wanted (it is used up).
   void backward(Exec& exec, Tensor dx, Tensor dy, Tensor row_sums);
 
  private:
@@ -68,6 +78,7 @@ class NormLinear {
   void weight_gradient(Exec& exec, Tensor dy);
   void make_row_sums_exact(Exec& exec, Tensor row_sums, Tensor dy, Tensor dout) const;
 
+  NormPlace place_;
   Norm norm_;
   std::unique_ptr<codec::Codec> input_code_;  ///< of x̂ when shared, else of the norm's output
   std::unique_ptr<codec::Codec> norm_code_;   ///< of x̂; null when shared

@@ -8,8 +8,11 @@
 
 namespace llmz::nn {
 
-LossHead::LossHead(BuildContext& context, LossHeadOptions options)
-    : options_(std::move(options)), precision_(context.precision), norm_(context, options_.norm) {
+NextTokenHead::NextTokenHead(BuildContext& context, NextTokenOptions options)
+    : options_(std::move(options)),
+      precision_(context.precision),
+      chunk_(context.loss_chunk),
+      norm_(context, options_.norm) {
   if (options_.tied != nullptr) return;
   head_.name = "head.weight";
   head_.group = ParamGroup::head;
@@ -18,8 +21,8 @@ LossHead::LossHead(BuildContext& context, LossHeadOptions options)
   context.add(head_, {options_.vocab, options_.hidden});
 }
 
-void LossHead::forward(Exec& exec, const Pass& pass, Tensor losses, Tensor x, Tensor targets, float grad_scale) {
-  const int64_t tokens = pass.tokens(), chunk = std::min(options_.chunk, tokens);
+void NextTokenHead::loss(Exec& exec, const Pass& pass, Tensor losses, Tensor x, Tensor targets, float grad_scale) {
+  const int64_t tokens = pass.tokens(), chunk = std::min(chunk_, tokens);
   Buffer out = exec.memory.take("head.input", Category::activations, {tokens, options_.hidden}, precision_.activation);
   if (pass.keep) {
     xhat_ = exec.memory.take("head.xhat", Category::codes, {tokens, options_.hidden}, precision_.activation);
@@ -40,21 +43,25 @@ void LossHead::forward(Exec& exec, const Pass& pass, Tensor losses, Tensor x, Te
   if (pass.keep) dout_ = std::move(out);
 }
 
-void LossHead::backward(Exec& exec, Tensor dx) {
+void NextTokenHead::backward(Exec& exec, Tensor dx) {
   norm_.backward(exec, dx, dout_.tensor(), xhat_.tensor());
   dout_.reset();
   xhat_.reset();
 }
 
-void LossHead::last_logits(Exec& exec, const Pass& pass, Tensor logits, Tensor x) {
-  const int64_t hidden = options_.hidden;
-  const Buffer last = exec.memory.take("head.last", Category::activations, {pass.batch, hidden}, precision_.activation);
-  const Tensor from = x.reshape({pass.batch, pass.sequence, hidden}).slice(1, pass.sequence - 1, 1);
-  ops::copy(exec, last.tensor().reshape({pass.batch, 1, hidden}), from);
-  const Buffer out = exec.memory.take("head.input", Category::activations, {pass.batch, hidden}, precision_.activation);
-  Pass row = pass;
-  row.sequence = 1;
-  norm_.forward(exec, row, out.tensor(), {}, last.tensor());
+void NextTokenHead::outputs(Exec& exec, const Pass& pass, Tensor logits, Tensor x, Rows rows) {
+  const int64_t hidden = options_.hidden, count = rows == Rows::last ? pass.batch : pass.tokens();
+  Buffer last;
+  if (rows == Rows::last) {
+    last = exec.memory.take("head.last", Category::activations, {count, hidden}, precision_.activation);
+    const Tensor from = x.reshape({pass.batch, pass.sequence, hidden}).slice(1, pass.sequence - 1, 1);
+    ops::copy(exec, last.tensor().reshape({count, 1, hidden}), from);
+    x = last.tensor();
+  }
+  const Buffer out = exec.memory.take("head.input", Category::activations, {count, hidden}, precision_.activation);
+  Pass once = pass;
+  once.keep = false;
+  norm_.forward(exec, once, out.tensor(), {}, x);
   ops::matmul(exec, {.c = logits, .a = out.tensor(), .b = head().weight, .transpose_b = true});
 }
 
