@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "llmz/core/error.h"
-#include "llmz/config/presets.h"
+#include "llmz/run/presets.h"
 #include "src/cli/bench.h"
 
 extern char** environ;

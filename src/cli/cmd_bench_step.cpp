@@ -6,7 +6,7 @@
 #include "llmz/core/random.h"
 #include "llmz/core/system.h"
 #include "llmz/ops/threads.h"
-#include "llmz/config/config_io.h"
+#include "llmz/run/config_io.h"
 #include "llmz/engine/engine.h"
 #include "llmz/run/trainer.h"
 #include "src/cli/bench.h"

@@ -3,10 +3,10 @@
 #include "llmz/core/system.h"
 #include "llmz/data/loader.h"
 #include "llmz/model/model.h"
-#include "llmz/config/config_io.h"
+#include "llmz/run/config_io.h"
 #include "llmz/report/plan_compare.h"
 #include "llmz/engine/plan_report.h"
-#include "llmz/config/presets.h"
+#include "llmz/run/presets.h"
 #include "llmz/run/trainer.h"
 #include "src/cli/commands.h"
 

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "llmz/core/system.h"
-#include "llmz/config/config_io.h"
+#include "llmz/run/config_io.h"
 #include "llmz/run/trainer.h"
 #include "src/cli/commands.h"
 #include "src/cli/ranks.h"

@@ -5,7 +5,7 @@
 
 #include "llmz/core/system.h"
 #include "llmz/engine/engine.h"
-#include "llmz/config/presets.h"
+#include "llmz/run/presets.h"
 #include "llmz/run/trainer.h"
 
 namespace llmz::train {

@@ -3,11 +3,11 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "llmz/config/config_io.h"
 #include "llmz/engine/owned_rows.h"
 #include "llmz/io/checkpoint.h"
 #include "llmz/io/safetensors.h"
 #include "llmz/model/hf_config.h"
+#include "llmz/run/config_io.h"
 
 namespace llmz::train {
 namespace {

@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "llmz/core/error.h"
-#include "llmz/config/config_io.h"
+#include "llmz/run/config_io.h"
 
 namespace llmz::train {
 namespace {

@@ -6,7 +6,7 @@
 #include "llmz/data/dataset.h"
 #include "llmz/data/loader.h"
 #include "llmz/text/tokenizer.h"
-#include "llmz/config/config.h"
+#include "llmz/run/config.h"
 
 namespace llmz::train {
 

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "llmz/config/config_io.h"
+#include "llmz/run/config_io.h"
 #include "llmz/core/system.h"
 #include "llmz/data/loader.h"
 #include "llmz/engine/matmul_peak.h"

@@ -5,8 +5,8 @@
 
 #include "catch.h"
 #include "errors.h"
-#include "llmz/config/config_io.h"
-#include "src/config/config_schema.h"
+#include "llmz/run/config_io.h"
+#include "src/run/config_schema.h"
 
 using namespace llmz;
 using namespace llmz::train;

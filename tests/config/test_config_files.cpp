@@ -7,7 +7,7 @@
 
 #include "catch.h"
 #include "errors.h"
-#include "llmz/config/config_io.h"
+#include "llmz/run/config_io.h"
 #include "llmz/core/builtin.h"
 
 using namespace llmz;

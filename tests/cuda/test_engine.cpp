@@ -6,10 +6,10 @@
 #include "llmz/core/random.h"
 #include "llmz/core/transfer.h"
 #include "llmz/run/checkpoint.h"
-#include "llmz/config/config_io.h"
+#include "llmz/run/config_io.h"
 #include "llmz/engine/engine.h"
 #include "llmz/run/generate.h"
-#include "llmz/config/presets.h"
+#include "llmz/run/presets.h"
 #include "llmz/run/trainer.h"
 #include "run/temp_folder.h"
 

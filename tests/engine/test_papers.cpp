@@ -6,9 +6,9 @@
 
 #include "catch.h"
 #include "llmz/core/random.h"
-#include "llmz/config/config_io.h"
+#include "llmz/run/config_io.h"
 #include "llmz/engine/engine.h"
-#include "llmz/config/presets.h"
+#include "llmz/run/presets.h"
 #include "llmz/run/trainer.h"
 #include "engine/naive_llama.h"
 

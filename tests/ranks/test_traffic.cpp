@@ -3,7 +3,7 @@
 
 #include "catch.h"
 #include "llmz/io/files.h"
-#include "llmz/config/config_io.h"
+#include "llmz/run/config_io.h"
 #include "llmz/run/trainer.h"
 #include "ranks/methods.h"
 #include "ranks/mpi_run.h"

@@ -3,8 +3,8 @@
 #include <cstring>
 
 #include "catch.h"
-#include "llmz/config/config_io.h"
-#include "llmz/config/presets.h"
+#include "llmz/run/config_io.h"
+#include "llmz/run/presets.h"
 #include "llmz/core/random.h"
 #include "llmz/engine/engine.h"
 #include "llmz/ops/matmul.h"

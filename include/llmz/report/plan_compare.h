@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "llmz/core/memory.h"
-#include "llmz/config/config.h"
+#include "llmz/run/config.h"
 
 namespace llmz::train {
 

@@ -8,7 +8,7 @@
 
 #include "llmz/text/tokenizer.h"
 #include "llmz/dist/world.h"
-#include "llmz/config/config.h"
+#include "llmz/run/config.h"
 #include "llmz/engine/engine.h"
 
 namespace llmz::train {

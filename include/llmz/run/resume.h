@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "llmz/config/config.h"
+#include "llmz/run/config.h"
 
 namespace llmz::train {
 

@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "llmz/dist/world.h"
-#include "llmz/config/config.h"
+#include "llmz/run/config.h"
 #include "llmz/engine/engine.h"
 
 namespace llmz::train {

@@ -1,4 +1,4 @@
-#include "llmz/config/presets.h"
+#include "llmz/run/presets.h"
 
 #include <algorithm>
 

@@ -8,8 +8,8 @@
 
 #include "config_schema.h"
 #include "config_text.h"
-#include "llmz/config/config_io.h"
-#include "llmz/config/presets.h"
+#include "llmz/run/config_io.h"
+#include "llmz/run/presets.h"
 #include "llmz/core/builtin.h"
 #include "llmz/core/error.h"
 #include "llmz/core/nearest.h"

@@ -7,7 +7,7 @@
 #include <variant>
 #include <vector>
 
-#include "llmz/config/config.h"
+#include "llmz/run/config.h"
 
 namespace llmz::train {
 

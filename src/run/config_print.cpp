@@ -4,7 +4,7 @@
 #include "config_text.h"
 #include "llmz/core/decimal.h"
 #include "llmz/core/error.h"
-#include "llmz/config/config_io.h"
+#include "llmz/run/config_io.h"
 
 namespace llmz::train {
 namespace {
@@ -37,7 +37,7 @@ std::string allowed_markdown(const Key& key) {
 
 constexpr const char* kIntroduction = R"(# Configuration
 
-<!-- Made from src/config/config_schema.cpp, and compared with it by a test. To write it again:
+<!-- Made from src/run/config_schema.cpp, and compared with it by a test. To write it again:
      LLMZ_WRITE_DOCS=1 ctest --test-dir build -R config -->
 
 A run is one JSON file, read by `llmz train` and `llmz plan`. Every key may be left out and then has the default below.

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "llmz/codec/codec.h"
-#include "llmz/config/config_io.h"
 #include "llmz/model/model.h"
 #include "llmz/optim/optimizer.h"
+#include "llmz/run/config_io.h"
 
 namespace llmz::train {
 namespace {

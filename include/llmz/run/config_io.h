@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-#include "llmz/config/config.h"
+#include "llmz/run/config.h"
 
 namespace llmz::train {
 

@@ -2,7 +2,7 @@
 
 #include "llmz/core/error.h"
 #include "llmz/core/system.h"
-#include "llmz/config/config_io.h"
+#include "llmz/run/config_io.h"
 
 namespace llmz::train {
 namespace {
