@@ -12,6 +12,11 @@ void check_known(const std::string& value, const std::vector<std::string>& known
         value, fmt::join(known, ", "));
 }
 
+}  // namespace
+
+std::vector<std::string> roundings() { return {"nearest", "stochastic"}; }
+std::vector<std::string> gradient_forms() { return {"auto", "dense", "low_rank"}; }
+
 void validate(const QuantConfig& q, const std::string& where, bool needed) {
   const bool known = q.bits == 0 || q.bits == 4 || q.bits == 8;
   check(known, "{}.bits = {} is not known; allowed: 4, 8, or 0 ({})", where, q.bits,
@@ -20,15 +25,7 @@ void validate(const QuantConfig& q, const std::string& where, bool needed) {
         "{}.group = {} must be at least 0, and even with 4 bits: two numbers share a byte", where, q.group);
   const bool power_of_two = q.rotate == 0 || (q.rotate >= 2 && q.rotate <= 1024 && (q.rotate & (q.rotate - 1)) == 0);
   check(power_of_two, "{}.rotate = {} must be 0 or a power of two from 2 to 1024", where, q.rotate);
-  check_known(q.rounding, {"nearest", "stochastic"}, where + ".rounding");
-}
-
-}  // namespace
-
-void validate(const CodecConfig& config, const std::string& where, int64_t width) {
-  check_known(config.codec, codec_names(), where + ".codec");
-  if (config.codec == "sketch") validate(config.projector, where, width);
-  if (config.codec == "sketch" || config.codec == "quant") validate(config.quant, where, config.codec == "quant");
+  check_known(q.rounding, roundings(), where + ".rounding");
 }
 
 }  // namespace llmz::codec

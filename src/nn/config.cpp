@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "llmz/codec/settings.h"
 #include "llmz/core/error.h"
 
 namespace llmz::nn {
@@ -9,12 +10,16 @@ namespace {
 
 std::string key_of(const char* role) { return std::string("activations.") + role; }
 
+/// `is`: what a value that is not among `allowed` fails to be.
+void check_known(const std::string& value, const std::vector<std::string>& allowed, const std::string& key,
+                 const char* is) {
+  check(std::find(allowed.begin(), allowed.end(), value) != allowed.end(), "{} = \"{}\" is not {}; allowed: {}", key,
+        value, is, fmt::join(allowed, ", "));
+}
+
 void check_codecs(const ActivationsConfig& config) {
   for (const ActivationRole& role : activation_roles()) {
-    const std::string& codec = (config.*role.config).codec;
-    check(std::find(role.codecs.begin(), role.codecs.end(), codec) != role.codecs.end(),
-          "{}.codec = \"{}\" is not possible for this tensor; allowed: {}", key_of(role.key), codec,
-          fmt::join(role.codecs, ", "));
+    check_known((config.*role.config).codec, role.codecs, key_of(role.key) + ".codec", "possible for this tensor");
   }
 }
 
@@ -41,23 +46,22 @@ void check_together(const ActivationsConfig& config, const codec::GradientConfig
 
 const std::vector<ActivationRole>& activation_roles() {
   using A = ActivationsConfig;
-  static const std::vector<std::string> kAny = {"store", "recompute", "sketch", "quant"};
+  static const auto kept = codec::codecs_for({}), rebuilt = codec::codecs_for({.rebuilds = true}),
+                    normalised = codec::codecs_for({.shares_input = true});
   static const std::vector<ActivationRole> roles = {
-      {"qkv_input", &A::qkv_input, kAny, "input of query/key/value"},
-      {"gate_up_input", &A::gate_up_input, kAny, "input of gate/up (GPT-2: up)"},
-      {"norm",
-       &A::norm,
-       {"shared", "store", "sketch", "quant"},
+      {"qkv_input", &A::qkv_input, rebuilt, "input of query/key/value"},
+      {"gate_up_input", &A::gate_up_input, rebuilt, "input of gate/up (GPT-2: up)"},
+      {"norm", &A::norm, normalised,
        "x̂ for the norm's own backward; `shared`: the linear layer's input is coded as x̂, and that code serves both"},
-      {"qkv", &A::qkv, {"store", "sketch", "quant"}, "query, key and value for attention's backward"},
-      {"attention_output",
-       &A::attention_output,
-       {"store", "sketch", "quant"},
-       "output of attention, which is the output projection's input"},
-      {"gate_up", &A::gate_up, kAny, "gate and up (GPT-2: GELU's input); `recompute`: again from the kept input"},
-      {"down_input", &A::down_input, kAny, "SwiGLU or GELU product, the down projection's input"}};
+      {"qkv", &A::qkv, kept, "query, key and value for attention's backward"},
+      {"attention_output", &A::attention_output, kept, "output of attention, which is the output projection's input"},
+      {"gate_up", &A::gate_up, rebuilt, "gate and up (GPT-2: GELU's input); `recompute`: again from the kept input"},
+      {"down_input", &A::down_input, rebuilt, "SwiGLU or GELU product, the down projection's input"}};
   return roles;
 }
+
+std::vector<std::string> block_codecs() { return {"store", "recompute"}; }
+std::vector<std::string> norm_constants() { return {"outputs", "code"}; }
 
 void validate(const ActivationsConfig& config, const codec::GradientConfig& gradient, int64_t hidden,
               int64_t attention_width, int64_t kv_width, int64_t intermediate) {
@@ -70,13 +74,9 @@ void validate(const ActivationsConfig& config, const codec::GradientConfig& grad
   codec::validate(config.attention_output, key_of("attention_output"), attention_width);
   codec::validate(config.gate_up, key_of("gate_up"), intermediate);
   codec::validate(config.down_input, key_of("down_input"), intermediate);
-  check(config.block == "store" || config.block == "recompute",
-        "activations.block.codec = \"{}\" is not possible for a block; allowed: store, recompute", config.block);
-  check(config.norm_constant == "outputs" || config.norm_constant == "code",
-        "activations.norm_constant = \"{}\" is not known; allowed: outputs, code", config.norm_constant);
-  const std::vector<std::string> forms = {"auto", "dense", "low_rank"};
-  check(std::find(forms.begin(), forms.end(), gradient.form) != forms.end(),
-        "weight_gradient.form = \"{}\" is not known; allowed: {}", gradient.form, fmt::join(forms, ", "));
+  check_known(config.block, block_codecs(), "activations.block.codec", "possible for a block");
+  check_known(config.norm_constant, norm_constants(), "activations.norm_constant", "known");
+  check_known(gradient.form, codec::gradient_forms(), "weight_gradient.form", "known");
   if (gradient.form == "low_rank") {
     subspace::validate(gradient.projector, "weight_gradient", std::min({hidden, attention_width, intermediate}));
   }

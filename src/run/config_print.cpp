@@ -1,39 +1,9 @@
-#include <set>
-
-#include "config_schema.h"
-#include "config_text.h"
-#include "llmz/core/decimal.h"
 #include "llmz/core/error.h"
 #include "llmz/run/config_io.h"
+#include "src/run/config_schema.h"
 
 namespace llmz::train {
 namespace {
-
-struct ToJson {
-  template <class T>
-  Json operator()(const T* slot) const {
-    return *slot;
-  }
-  Json operator()(const float* slot) const { return decimal_double(*slot); }
-};
-
-Json value_of(const Key& key, RunConfig& config) { return std::visit(ToJson{}, key.slot(config)); }
-
-/// The member of `root` that a dotted path leads to, made on the way.
-Json& member(Json& root, const std::string& path) {
-  const size_t dot = path.find('.');
-  Json& next = root[path.substr(0, dot)];
-  return dot == std::string::npos ? next : member(next, path.substr(dot + 1));
-}
-
-std::string code(const std::string& text) { return "`" + text + "`"; }
-
-std::string allowed_markdown(const Key& key) {
-  if (key.choices.empty()) return key.range.text();
-  std::string text;
-  for (const std::string& choice : key.choices) text += (text.empty() ? "" : ", ") + code(choice);
-  return text;
-}
 
 constexpr const char* kIntroduction = R"(# Configuration
 
@@ -75,39 +45,26 @@ lists them, `llmz plan --show lean` prints one as JSON.
 A *whole number* may be written 10000 or 1e4.
 )";
 
-}  // namespace
-
-std::string to_json(const RunConfig& config, bool complete) {
-  RunConfig copy = config;
-  Json root = Json::object();
-  RunConfig defaults;
-  for (const Key& key : schema()) {
-    Json value = value_of(key, copy);
-    if (complete || key.family.empty() || value != value_of(key, defaults)) member(root, key.path) = std::move(value);
-  }
+std::string text_of(const config::Json& json) {
   try {
-    return root.dump(2) + "\n";
-  } catch (const Json::exception& error) {
+    return json.dump(2) + "\n";
+  } catch (const config::Json::exception& error) {
     fail("the configuration holds a text that is not UTF-8: {}", error.what());
   }
 }
 
+}  // namespace
+
+std::string to_json(RunConfig config) { return text_of(config::value_to_json(schema(), &config)); }
+
+std::string changes_json(RunConfig config) {
+  RunConfig defaults;
+  return text_of(config::changes_to_json(schema(), &config, &defaults));
+}
+
 std::string config_reference_markdown() {
   RunConfig defaults;
-  std::string text = kIntroduction;
-  for (const Section& section : sections()) {
-    text += fmt::format("\n## `{}`\n\n{}\n\n| key | type | default | allowed | meaning |\n|---|---|---|---|---|\n",
-                        section.name, section.meaning);
-    std::set<std::string> families;
-    for (const Key& key : schema()) {
-      if (key.section() != section.name) continue;
-      if (!key.family.empty() && !families.insert(key.family).second) continue;
-      text += fmt::format("| {} | {} | {} | {} | {} |\n", code(key.family.empty() ? key.path : key.family),
-                          type_name(key.slot(defaults)), code(value_of(key, defaults).dump()), allowed_markdown(key),
-                          key.meaning);
-    }
-  }
-  return text;
+  return kIntroduction + config::tables_markdown(schema(), &defaults);
 }
 
 }  // namespace llmz::train

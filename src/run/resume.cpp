@@ -15,7 +15,7 @@ constexpr std::string_view kFixed[] = {
 
 /// {"train.steps": 100, ...}
 nlohmann::json flat(const RunConfig& config) {
-  const nlohmann::json nested = nlohmann::json::parse(to_json(config, /*complete=*/true)).flatten();
+  const nlohmann::json nested = nlohmann::json::parse(to_json(config)).flatten();
   nlohmann::json keys = nlohmann::json::object();
   for (const auto& [pointer, value] : nested.items()) {
     std::string key = pointer.substr(1);

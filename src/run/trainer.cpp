@@ -334,7 +334,7 @@ TrainResult train_together(const TrainRequest& request, dist::World& world) {
     data.emplace(config);
     data->loader.micro_steps(world.size());
   });
-  world.check_same("the configuration", to_json(config, /*complete=*/true));
+  world.check_same("the configuration", to_json(config));
   world.check_same("the training data", fmt::format("{} {}", data->train.tokens(), data->train.tokenizer_hash()));
   const auto& validation = data->validation;
   world.check_same("the validation data",

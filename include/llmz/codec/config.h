@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "llmz/config/fields.h"
 #include "llmz/subspace/config.h"
 
 namespace llmz::codec {
@@ -20,6 +22,7 @@ struct CodecConfig {
   std::string codec = "store";  ///< a name of the codec registry
   subspace::ProjectorConfig projector = {};
   QuantConfig quant = {};
+  config::Bag own = {};  ///< settings of codecs that take others than these
 };
 
 /// Which form the weight gradients of the blocks' linear layers have. Made from JSON `weight_gradient`.
@@ -30,7 +33,12 @@ struct GradientConfig {
   subspace::ProjectorConfig projector = {};
 };
 
+std::vector<std::string> roundings();
+std::vector<std::string> gradient_forms();
+
 /// Throws Error naming the key, `where` + ".rank" and so on, whose value does not fit a tensor of `width` features.
 void validate(const CodecConfig& config, const std::string& where, int64_t width);
+/// `needed`: whether numbers are packed in any case, also where `bits` is 0.
+void validate(const QuantConfig& config, const std::string& where, bool needed);
 
 }  // namespace llmz::codec

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "llmz/codec/config.h"
 
 namespace llmz::nn {
@@ -21,7 +24,7 @@ struct ActivationsConfig {
   std::string norm_constant = "outputs";
 };
 
-/// One role: its JSON key, what it may be kept as, and the member. For validation and the configuration's schema.
+/// One role: its JSON key, the member, and the codecs that say that they serve it.
 struct ActivationRole {
   const char* key;
   codec::CodecConfig ActivationsConfig::*config;
@@ -29,6 +32,8 @@ struct ActivationRole {
   const char* meaning;
 };
 const std::vector<ActivationRole>& activation_roles();
+std::vector<std::string> block_codecs();
+std::vector<std::string> norm_constants();
 
 /// Throws Error naming the key for settings that are impossible at these widths or mean nothing together.
 void validate(const ActivationsConfig& config, const codec::GradientConfig& gradient, int64_t hidden,

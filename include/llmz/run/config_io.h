@@ -18,9 +18,12 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
 RunConfig parse_run_config(std::string_view json, const std::string& source,
                            const std::vector<std::string>& overrides = {});
 
-/// Every key with its value, in the order of the documentation; reading it back gives the same configuration.
-/// `complete`: also the keys of codecs and projectors that stand at their defaults, which are left out otherwise.
-std::string to_json(const RunConfig& config, bool complete = false);
+/// Every key with its value, defaults included, in the order of the documentation; reading it back gives the same
+/// configuration, whatever the defaults are by then.
+std::string to_json(RunConfig config);
+
+/// Only the keys that differ from the defaults, for a screen.
+std::string changes_json(RunConfig config);
 
 /// Text of docs/config.md.
 std::string config_reference_markdown();

@@ -22,6 +22,7 @@ struct ProjectorConfig {
 
 std::vector<std::string> projector_kinds();
 std::vector<std::string> random_kinds();
+std::vector<std::string> decompositions();
 
 /// Columns that `rank` asks for of a tensor of `width` features. At least 1.
 int64_t rank_of(float rank, int64_t width);

@@ -1,4 +1,4 @@
-#include "config_text.h"
+#include "llmz/config/text.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -8,7 +8,7 @@
 
 #include "llmz/core/error.h"
 
-namespace llmz::train {
+namespace llmz::config {
 namespace {
 
 /// Walks over the text and counts lines as the parser reads; copies share the count.
@@ -42,7 +42,7 @@ class LineCounter {
 /// Receives nlohmann's parsing events: builds the tree, notes lines, refuses keys that stand twice.
 class TreeBuilder : public nlohmann::json_sax<Json> {
  public:
-  TreeBuilder(std::string_view text, const int64_t& line, const std::string& prefix, ConfigText& result)
+  TreeBuilder(std::string_view text, const int64_t& line, const std::string& prefix, Text& result)
       : text_(text), line_(line), prefix_(prefix), result_(result) {}
 
   bool null() override { return put(nullptr); }
@@ -97,6 +97,10 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
 
   bool open(Json&& container) {
     std::string path = open_.empty() ? prefix_ : path_;
+    if (!open_.empty() && open_.back().value->is_array()) {
+      path = fmt::format("{}[{}]", open_.back().path, open_.back().value->size());
+      result_.lines[path] = line_;
+    }
     // Only the innermost container grows, so the addresses of the outer ones hold.
     Json& value = place(std::move(container));
     open_.push_back({&value, std::move(path)});
@@ -122,7 +126,7 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
   std::string_view text_;
   const int64_t& line_;
   std::string prefix_;
-  ConfigText& result_;
+  Text& result_;
   std::vector<Open> open_;
   std::string name_;  // of the member to come
   std::string path_;  // of the latest key
@@ -134,13 +138,13 @@ std::string join_path(const std::string& prefix, const std::string& name) {
   return prefix.empty() ? name : prefix + "." + name;
 }
 
-std::string ConfigText::where(const std::string& path) const {
+std::string Text::where(const std::string& path) const {
   const auto line = lines.find(path);
   return line == lines.end() ? source : fmt::format("{}:{}", source, line->second);
 }
 
-ConfigText parse_config_text(std::string_view text, const std::string& source, const std::string& prefix) {
-  ConfigText result;
+Text parse_text(std::string_view text, const std::string& source, const std::string& prefix) {
+  Text result;
   result.source = source;
   int64_t line = 1;
   TreeBuilder builder(text, line, prefix, result);
@@ -150,13 +154,13 @@ ConfigText parse_config_text(std::string_view text, const std::string& source, c
   return result;
 }
 
-ConfigText read_config_text(const std::string& path, const std::string& prefix) {
+Text read_text(const std::string& path, const std::string& prefix) {
   check(std::filesystem::exists(path), "{}: no such file", path);
   check(!std::filesystem::is_directory(path), "{}: is a folder; name the JSON file itself", path);
   std::ifstream file(path, std::ios::binary);
   const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   check(file.good() || file.eof(), "{}: cannot be read", path);
-  return parse_config_text(text, path, prefix);
+  return parse_text(text, path, prefix);
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::config

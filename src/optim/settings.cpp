@@ -1,0 +1,82 @@
+#include "llmz/optim/settings.h"
+
+#include "llmz/optim/optimizer.h"
+
+namespace llmz::optim {
+namespace {
+
+using config::above;
+using config::at_least;
+using config::between;
+using config::from_below;
+using config::one_of;
+
+constexpr double kMaxSteps = 1e12;
+
+config::Fields<SubspaceConfig> subspace_fields() {
+  using S = SubspaceConfig;
+  return config::Fields<S>()
+      .key("alpha", &S::alpha, "factor on updates that come back from the subspace", at_least(0))
+      .key("at_refresh", &S::at_refresh, "what becomes of subspace moments when the projector changes",
+           one_of(refresh_policies()));
+}
+
+config::Fields<LrScale> lr_scale_fields() {
+  using L = LrScale;
+  return config::Fields<L>()
+      .key("blocks", &L::blocks, "factor on the learning rate of the blocks' matrices", at_least(0))
+      .key("attention_output", &L::attention_output, "another factor on that of the output projections of attention",
+           at_least(0))
+      .key("embedding", &L::embedding, "factor on the learning rate of the embeddings", at_least(0))
+      .key("head", &L::head, "factor on the learning rate of the output head", at_least(0))
+      .key("norms", &L::norms, "factor on the learning rate of the norms", at_least(0));
+}
+
+config::Fields<DecayOn> decay_on_fields() {
+  using D = DecayOn;
+  return config::Fields<D>()
+      .key("norms", &D::norms, "weight decay touches the norms too")
+      .key("biases", &D::biases, "weight decay touches the biases too")
+      .key("embedding", &D::embedding, "weight decay touches the embeddings too");
+}
+
+}  // namespace
+
+config::Fields<OptimizerConfig> optimizer_fields() {
+  using O = OptimizerConfig;
+  return config::Fields<O>()
+      .key("name", &O::name, "update rule", one_of(optimizer_names()))
+      .key("moments", &O::moments,
+           "where the moments live: `full` in the weight's shape, `factored` with the second one as a row and a column "
+           "(Adafactor), `subspace` in the shape of low-rank gradients (CompAct)",
+           one_of(moment_kinds()))
+      .key("first_moment_bits", &O::first_moment_bits,
+           "32, or 8 (block-wise dynamic quantisation) with factored moments", between(8, 32))
+      .object("subspace", &O::subspace, subspace_fields())
+      .key("lr", &O::lr, "peak learning rate", at_least(0))
+      .key("beta1", &O::beta1, "decay of the first moment", from_below(0, 1))
+      .key("beta2", &O::beta2, "decay of the second moment", from_below(0, 1))
+      .key("eps", &O::eps, "added to the root of the second moment", above(0))
+      .key("weight_decay", &O::weight_decay,
+           "decoupled weight decay of the matrices of blocks and head, times the learning rate", at_least(0))
+      .key("clip_norm", &O::clip_norm,
+           "largest norm of the whole gradient, which is scaled down to it; 0 = no clipping", at_least(0))
+      .object("lr_scale", &O::lr_scale, lr_scale_fields())
+      .object("decay_on", &O::decay_on, decay_on_fields());
+}
+
+config::Fields<ScheduleConfig> schedule_fields() {
+  using S = ScheduleConfig;
+  return config::Fields<S>()
+      .key("kind", &S::kind, "course of the learning rate after the warm-up; wsd = warm-up, stable, linear decay",
+           one_of(schedule_kinds()))
+      .key("warmup", &S::warmup, "length of the linear warm-up: steps when at least 1, else a fraction of all steps",
+           between(0, kMaxSteps))
+      .key("final_fraction", &S::final_fraction, "learning rate of the last step, as a fraction of the peak",
+           between(0, 1))
+      .key("decay", &S::decay,
+           "wsd: length of the decay at the end: steps when at least 1, else a fraction of all steps",
+           between(0, kMaxSteps));
+}
+
+}  // namespace llmz::optim
