@@ -15,7 +15,7 @@ namespace {
 struct Options {
   std::string config;
   std::vector<std::string> overrides;
-  bool resume = false, overwrite = false;
+  bool resume = false, overwrite = false, verbose = false;
   dist::WorldOptions world;
 };
 
@@ -24,6 +24,7 @@ int train(const Options& options, dist::World& world) {
   world.together([&] { request.config = train::load_run_config(options.config, options.overrides); });
   request.resume = options.resume;
   request.overwrite = options.overwrite;
+  request.verbose = options.verbose;
   const train::TrainResult result = train::run_training(request, world);
   if (!world.leads()) return result.signal != 0 ? 128 + result.signal : 0;
 
@@ -58,6 +59,8 @@ Command add_train(CLI::App& app) {
   auto* resume = parser->add_flag("--resume", options->resume,
                                   "Go on from the newest checkpoint in output.path, or start when there is none");
   parser->add_flag("--overwrite", options->overwrite, "Remove an earlier run in output.path first")->excludes(resume);
+  parser->add_flag("-v,--verbose", options->verbose,
+                   "Print every key of the configuration first, not only what differs from the defaults");
   add_rank_options(*parser, options->world);
   set_example(*parser,
               "llmz train configs/quickstart.json --set train.steps=200 --set output.path=out/try\n"

@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "llmz/run/config_io.h"
 #include "llmz/core/system.h"
 #include "llmz/data/loader.h"
 #include "llmz/engine/matmul_peak.h"
@@ -14,6 +13,7 @@
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/threads.h"
 #include "llmz/run/checkpoint.h"
+#include "llmz/run/config_io.h"
 #include "llmz/run/diagnostics.h"
 #include "llmz/run/evaluate.h"
 #include "llmz/run/metrics.h"
@@ -32,19 +32,20 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 class Trainer {
  public:
   /// `folder` is rank 0's; null on the others.
-  Trainer(const RunConfig& config, const EngineOptions& options, RunData& data, RunFolder* folder, bool resume,
+  Trainer(const TrainRequest& request, const EngineOptions& options, RunData& data, RunFolder* folder,
           double matmul_peak, dist::World& world)
-      : config_(config),
+      : config_(request.config),
+        verbose_(request.verbose),
         folder_(folder),
         data_(data),
         loader_(data.loader),
         world_(world),
         engine_(options, [&](Memory& memory) { return world.make_communicator(memory); }),
         matmul_peak_(matmul_peak) {
-    const std::string newest = resume ? newest_checkpoint() : "";
+    const std::string newest = request.resume ? newest_checkpoint() : "";
     resumed_ = !newest.empty();
     if (!resumed_) {
-      engine_.initialise(config.train.seed);
+      engine_.initialise(config_.train.seed);
       state_.data_tokens = data.train.tokens();
       return;
     }
@@ -118,9 +119,16 @@ class Trainer {
 
   bool due(int64_t every) const { return every > 0 && state_.step % every == 0; }
 
+  void announce_config() const {
+    if (verbose_) return fmt::print(stderr, "{}\n", to_json(config_));
+    fmt::print(stderr,
+               "configuration, where it differs from the defaults (all of it: {}/config.json, or --verbose):\n{}\n",
+               config_.output.path, changes_json(config_));
+  }
+
   void announce() {
     const auto& model = engine_.model();
-    fmt::print(stderr, "{}\n", to_json(config_));
+    announce_config();
     fmt::print(stderr, "{}\n", plan_table(engine_.memory_plan()));
     fmt::print(stderr,
                "model: {} with {:.2f} M parameters; data: {} tokens in {} windows, {:.2f} passes over them planned; "
@@ -230,6 +238,7 @@ class Trainer {
   }
 
   const RunConfig config_;
+  const bool verbose_;
   RunFolder* const folder_;
   const RunData& data_;
   const data::Loader& loader_;
@@ -349,7 +358,7 @@ TrainResult train_together(const TrainRequest& request, dist::World& world) {
   });
   // Before the engine takes its memory, of which a GPU may have little more.
   const double peak = measure_matmul_peak(options.device, options.build.precision.activation, options.tf32);
-  Trainer trainer(config, options, *data, folder ? &*folder : nullptr, request.resume, peak, world);
+  Trainer trainer(request, options, *data, folder ? &*folder : nullptr, peak, world);
   if (folder) folder->write_config(to_json(config));
   try {
     return trainer.run(stop);

@@ -18,22 +18,15 @@ RunConfig parse(const std::string& json, const std::vector<std::string>& overrid
   return parse_run_config(json, "run.json", overrides);
 }
 
-Json default_of(const std::string& path) {
-  RunConfig defaults;
-  const auto as_json = [](const auto* p) { return Json(*p); };
-  return std::visit(as_json, find_key(path)->slot(defaults));
-}
-
 Json value_at(const Json& root, const std::string& path) {
   std::string pointer = "/" + path;
   std::replace(pointer.begin(), pointer.end(), '.', '/');
-  const Json::json_pointer at(pointer);
-  return root.contains(at) ? root.at(at) : default_of(path);  // keys of a family are printed where they are changed
+  return root.at(Json::json_pointer(pointer));
 }
 
 /// Values unlike `now` that the key may take, likelier ones first.
-std::vector<std::string> other_values(const Key& key, const Json& now) {
-  if (!key.choices.empty()) return key.choices;
+std::vector<std::string> other_values(const config::Field& key, const Json& now) {
+  if (!key.allowed.choices.empty()) return key.allowed.choices;
   if (now.is_boolean()) return {now.get<bool>() ? "false" : "true"};
   if (now.is_array()) return {"one.bin,two.bin"};
   if (now.is_string()) return {"some text"};
@@ -91,7 +84,7 @@ TEST_CASE("keys reach their members") {
 }
 
 TEST_CASE("every key is read by --set, printed, and read again; it changes nothing else") {
-  for (const Key& key : schema()) {
+  for (const config::Field& key : schema().fields()) {
     CAPTURE(key.path);
     std::vector<std::string> needed;  // what this key is refused without
     if (key.path == "optimizer.first_moment_bits") needed = {"optimizer.moments=factored"};
@@ -123,7 +116,7 @@ TEST_CASE("every key is read by --set, printed, and read again; it changes nothi
       CHECK(to_json(parse(to_json(config))) == to_json(config));
       break;
     }
-    if (key.choices.size() != 1) {
+    if (key.allowed.choices.size() != 1) {
       INFO(last_error);
       CHECK(changed);
     }
@@ -139,12 +132,16 @@ TEST_CASE("every member of the structs has a key") {
     std::string path;
   };
   std::vector<Span> spans;
-  for (const Key& key : schema()) {
+  for (const config::Field& key : schema().fields()) {
     spans.push_back(std::visit(
         [&](auto* p) {
           return Span{reinterpret_cast<const char*>(p), sizeof(*p), alignof(decltype(*p)), key.path};
         },
-        key.slot(config)));
+        key.slot(&config)));
+  }
+  for (const nn::ActivationRole& role : nn::activation_roles()) {  // of codecs that the struct does not know
+    const config::Bag& own = (config.activations.*role.config).own;
+    spans.push_back({reinterpret_cast<const char*>(&own), sizeof(own), alignof(config::Bag), "own"});
   }
   std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) { return a.begin < b.begin; });
   const char* at = reinterpret_cast<const char*>(&config);
@@ -177,6 +174,22 @@ TEST_CASE("what is printed is read back as it was") {
   const auto at = [&](const char* key) { return text.find("\"" + std::string(key) + "\": {"); };
   CHECK((at("model") < at("data") && at("data") < at("activations") && at("activations") < at("optimizer")));
   CHECK((at("optimizer") < at("schedule") && at("schedule") < at("train") && at("train") < at("output")));
+}
+
+TEST_CASE("every key is printed, also of what no codec uses; a screen gets those that were changed") {
+  const std::string full = to_json(parse("{}"));
+  const Json printed = Json::parse(full);
+  for (const config::Field& key : schema().fields()) {
+    INFO(key.path);
+    CHECK_NOTHROW(value_at(printed, key.path));
+  }
+  CHECK(value_at(printed, "activations.qkv.rank") == 0.25);
+  CHECK(changes_json(parse("{}")) == "{}\n");
+
+  const RunConfig changed = parse(R"({"activations": {"qkv": {"codec": "quant", "bits": 4}}, "train": {"steps": 7}})");
+  CHECK(Json::parse(changes_json(changed)) ==
+        Json::parse(R"({"activations": {"qkv": {"codec": "quant", "bits": 4}}, "train": {"steps": 7}})"));
+  CHECK(to_json(parse(changes_json(changed))) == to_json(changed));
 }
 
 TEST_CASE("text that is not JSON is an error with its line and column") {

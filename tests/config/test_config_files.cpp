@@ -7,8 +7,8 @@
 
 #include "catch.h"
 #include "errors.h"
-#include "llmz/run/config_io.h"
 #include "llmz/core/builtin.h"
+#include "llmz/run/config_io.h"
 
 using namespace llmz;
 using namespace llmz::train;
@@ -139,7 +139,7 @@ TEST_CASE("an override takes the place of a model that is not known") {
 TEST_CASE("docs/config.md lists the keys as the parser knows them") {
   const fs::path file = fs::path(LLMZ_SOURCE_DIR) / "docs" / "config.md";
   if (std::getenv("LLMZ_WRITE_DOCS")) std::ofstream(file, std::ios::binary) << config_reference_markdown();
-  INFO("to write docs/config.md again: LLMZ_WRITE_DOCS=1 ctest --test-dir BUILD -R train_config");
+  INFO("to write docs/config.md again: LLMZ_WRITE_DOCS=1 ctest --test-dir BUILD -R config");
   const bool up_to_date = read(file) == config_reference_markdown();
   CHECK(up_to_date);
 }

@@ -13,6 +13,7 @@ struct TrainRequest {
   RunConfig config;
   bool resume = false;     ///< go on from the newest checkpoint of output.path; start when there is none
   bool overwrite = false;  ///< remove an earlier run's checkpoints and metrics in output.path
+  bool verbose = false;    ///< print the whole configuration first, not only what differs from the defaults
 };
 
 struct TrainResult {
