@@ -1,21 +1,19 @@
 #include "llmz/codec/config.h"
 
-#include <algorithm>
-
 #include "llmz/codec/codec.h"
 
 namespace llmz::codec {
-namespace {
 
-void check_known(const std::string& value, const std::vector<std::string>& known, const std::string& key) {
-  check(std::find(known.begin(), known.end(), value) != known.end(), "{} = \"{}\" is not known; allowed: {}", key,
-        value, fmt::join(known, ", "));
+const config::Names<Rounding>& roundings() {
+  static const config::Names<Rounding> names = {{"nearest", Rounding::nearest}, {"stochastic", Rounding::stochastic}};
+  return names;
 }
 
-}  // namespace
-
-std::vector<std::string> roundings() { return {"nearest", "stochastic"}; }
-std::vector<std::string> gradient_forms() { return {"auto", "dense", "low_rank"}; }
+const config::Names<GradientForm>& gradient_forms() {
+  static const config::Names<GradientForm> names = {
+      {"auto", GradientForm::automatic}, {"dense", GradientForm::dense}, {"low_rank", GradientForm::low_rank}};
+  return names;
+}
 
 void validate(const QuantConfig& q, const std::string& where, bool needed) {
   const bool known = q.bits == 0 || q.bits == 4 || q.bits == 8;
@@ -25,7 +23,7 @@ void validate(const QuantConfig& q, const std::string& where, bool needed) {
         "{}.group = {} must be at least 0, and even with 4 bits: two numbers share a byte", where, q.group);
   const bool power_of_two = q.rotate == 0 || (q.rotate >= 2 && q.rotate <= 1024 && (q.rotate & (q.rotate - 1)) == 0);
   check(power_of_two, "{}.rotate = {} must be 0 or a power of two from 2 to 1024", where, q.rotate);
-  check_known(q.rounding, roundings(), where + ".rounding");
+  roundings().value(q.rounding, where + ".rounding");
 }
 
 }  // namespace llmz::codec

@@ -13,7 +13,7 @@ Packed::Packed(std::string name, const QuantConfig& quant, DType dtype, uint32_t
       format_{.bits = static_cast<int>(quant.bits),
               .group = quant.group,
               .rotate = quant.rotate,
-              .stochastic = quant.rounding == "stochastic"},
+              .stochastic = roundings().value(quant.rounding, "rounding") == Rounding::stochastic},
       dtype_(dtype),
       layer_(layer),
       clock_(clock) {}

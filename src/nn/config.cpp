@@ -24,7 +24,7 @@ void check_codecs(const ActivationsConfig& config) {
 }
 
 /// Settings that contradict each other.
-void check_together(const ActivationsConfig& config, const codec::GradientConfig& gradient) {
+void check_together(const ActivationsConfig& config, codec::GradientForm form) {
   const bool shared = config.norm.codec == "shared";
   for (const char* role : {"qkv_input", "gate_up_input"}) {
     const auto& input = role == std::string("qkv_input") ? config.qkv_input : config.gate_up_input;
@@ -37,7 +37,7 @@ void check_together(const ActivationsConfig& config, const codec::GradientConfig
   const auto is_sketch = [](const codec::CodecConfig& c) { return c.codec == "sketch"; };
   const bool any_sketch = is_sketch(config.qkv_input) || is_sketch(config.gate_up_input) ||
                           is_sketch(config.attention_output) || is_sketch(config.down_input);
-  check(gradient.form != "dense" || !any_sketch,
+  check(form != codec::GradientForm::dense || !any_sketch,
         "weight_gradient.form = \"dense\" does not go with a sketch of a linear layer's input, whose gradient is "
         "low-rank by itself: use \"auto\", or keep the inputs with store, recompute or quant");
 }
@@ -61,12 +61,17 @@ const std::vector<ActivationRole>& activation_roles() {
 }
 
 std::vector<std::string> block_codecs() { return {"store", "recompute"}; }
-std::vector<std::string> norm_constants() { return {"outputs", "code"}; }
+
+const config::Names<NormConstant>& norm_constants() {
+  static const config::Names<NormConstant> names = {{"outputs", NormConstant::outputs}, {"code", NormConstant::code}};
+  return names;
+}
 
 void validate(const ActivationsConfig& config, const codec::GradientConfig& gradient, int64_t hidden,
               int64_t attention_width, int64_t kv_width, int64_t intermediate) {
   check_codecs(config);
-  check_together(config, gradient);
+  const auto form = codec::gradient_forms().value(gradient.form, "weight_gradient.form");
+  check_together(config, form);
   codec::validate(config.qkv_input, key_of("qkv_input"), hidden);
   codec::validate(config.gate_up_input, key_of("gate_up_input"), hidden);
   if (config.norm.codec != "shared") codec::validate(config.norm, key_of("norm"), hidden);
@@ -75,9 +80,8 @@ void validate(const ActivationsConfig& config, const codec::GradientConfig& grad
   codec::validate(config.gate_up, key_of("gate_up"), intermediate);
   codec::validate(config.down_input, key_of("down_input"), intermediate);
   check_known(config.block, block_codecs(), "activations.block.codec", "possible for a block");
-  check_known(config.norm_constant, norm_constants(), "activations.norm_constant", "known");
-  check_known(gradient.form, codec::gradient_forms(), "weight_gradient.form", "known");
-  if (gradient.form == "low_rank") {
+  norm_constants().value(config.norm_constant, "activations.norm_constant");
+  if (form == codec::GradientForm::low_rank) {
     subspace::validate(gradient.projector, "weight_gradient", std::min({hidden, attention_width, intermediate}));
   }
 }

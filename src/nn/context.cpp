@@ -34,7 +34,8 @@ std::unique_ptr<codec::Codec> BuildContext::make_codec(const codec::CodecConfig&
                               .probes = probes};
   next_code += static_cast<uint32_t>(options.widths.size());
   if (!gradients) options.config = {};  // nothing will be kept
-  const bool projects = linear_input && gradients && weight_gradient.form == "low_rank" && config.codec != "sketch";
+  const auto form = codec::gradient_forms().value(weight_gradient.form, "weight_gradient.form");
+  const bool projects = linear_input && gradients && form == codec::GradientForm::low_rank && config.codec != "sketch";
   auto codec =
       projects ? codec::make_projected(options, weight_gradient.projector, memory) : codec::make_codec(options, memory);
   codecs.push_back(codec.get());

@@ -20,7 +20,7 @@ config::Fields<ActivationsConfig> activation_fields() {
       .key("norm_constant", &A::norm_constant,
            "where a norm's backward takes mean(dx̂·x̂) from when it has x̂ only approximately: exactly, from the "
            "linear layer's `outputs`, or from the `code` of x̂ (as PRAC does)",
-           config::one_of(norm_constants()));
+           config::one_of(norm_constants().list()));
   return fields.merge(details);
 }
 

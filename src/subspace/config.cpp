@@ -23,7 +23,11 @@ void check_rank(float rank, const std::string& key, int64_t width) {
 
 }  // namespace
 
-std::vector<std::string> decompositions() { return {"subspace", "exact"}; }
+const config::Names<Decomposition>& decompositions() {
+  static const config::Names<Decomposition> names = {{"subspace", Decomposition::subspace},
+                                                     {"exact", Decomposition::exact}};
+  return names;
+}
 
 int64_t rank_of(float rank, int64_t width) {
   const double value = decimal_double(rank);  // 0.3 of 10 is 3, whatever a float makes of 0.3
@@ -37,7 +41,7 @@ void validate(const ProjectorConfig& p, const std::string& where, int64_t width)
   check(p.refresh >= 1 && p.random_refresh >= 0,
         "{}.refresh = {} must be at least 1 step and {}.random_refresh = {} at least 0", where, p.refresh, where,
         p.random_refresh);
-  check_known(p.decomposition, decompositions(), where + ".decomposition");
+  decompositions().value(p.decomposition, where + ".decomposition");
   if (p.kind != "prac") return;
   check_known(p.random, random_kinds(), where + ".random");
   check_rank(p.random_rank, where + ".random_rank", width);

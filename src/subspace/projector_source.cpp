@@ -126,7 +126,7 @@ void ProjectorSource::find_principal(Exec& exec, Tensor x) {
   const int64_t n = projector_.width;
   ops::fill(exec, spectrum_.total, 0.0f);
   ops::sum_of_squares(exec, spectrum_.total, x);
-  if (config_.decomposition == "exact") {
+  if (decompositions().value(config_.decomposition, "decomposition") == Decomposition::exact) {
     const Buffer gram = exec.memory.take("refresh.gram", Category::workspace, {n, n}, basis_dtype_);
     ops::matmul(exec, {.c = gram.tensor(), .a = x, .b = x, .transpose_a = true});
     ops::leading_eigenvectors(exec, projector_.principal, spectrum_.values, gram.tensor());

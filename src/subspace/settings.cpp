@@ -20,7 +20,7 @@ config::Fields<ProjectorConfig> projector_fields() {
            between(0, kMaxSteps))
       .key("decomposition", &P::decomposition,
            "principal part by warm-started subspace iteration, or by exact eigen-decomposition",
-           one_of(decompositions()))
+           one_of(decompositions().list()))
       .key("seed", &P::seed, "of the projector; 0 = made from `train.seed`", at_least(0));
 }
 

@@ -100,6 +100,24 @@ TEST_CASE("train, eval, generate, plan and grads work one after the other", "[cl
   check_grads(run);
 }
 
+TEST_CASE("a run shows what differs from the defaults, or everything, and keeps everything", "[cli]") {
+  const TinyRun run;
+  const Outcome brief = run.llmz(train_arguments({"train.steps=1", "activations.qkv.codec=quant"}));
+  INFO(brief.err);
+  REQUIRE(brief.exit_code == 0);
+  CHECK_THAT(brief.err, contains("\"qkv\": {\n      \"codec\": \"quant\"\n    }"));
+  CHECK_THAT(brief.err, !contains("random_refresh"));
+  const std::string kept = io::read_text(run / "run/config.json");
+  CHECK_THAT(kept, contains("random_refresh"));
+  CHECK(json::parse(io::read_text(run / "run/checkpoints/last/llmz.json"))["config"] == json::parse(kept));
+
+  const Outcome full =
+      run.llmz(train_arguments({"train.steps=1", "activations.qkv.codec=quant"}, {"--overwrite", "--verbose"}));
+  INFO(full.err);
+  REQUIRE(full.exit_code == 0);
+  CHECK_THAT(full.err, contains(kept.substr(0, kept.find_last_of('}'))));
+}
+
 TEST_CASE("a full disk while a checkpoint is written leaves the earlier one", "[cli]") {
   const TinyRun run;
   REQUIRE(run.llmz({"train", "tiny.json"}).exit_code == 0);

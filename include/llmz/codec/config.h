@@ -9,6 +9,14 @@
 
 namespace llmz::codec {
 
+/// To the nearest level, or at random without bias.
+enum class Rounding : uint8_t { nearest, stochastic };
+const config::Names<Rounding>& roundings();
+
+/// See GradientConfig.
+enum class GradientForm : uint8_t { automatic, dense, low_rank };
+const config::Names<GradientForm>& gradient_forms();
+
 /// How numbers are packed into a few bits.
 struct QuantConfig {
   int64_t bits = 0;                  ///< 8 or 4. 0: `quant` takes 8, a sketch's code stays unpacked
@@ -32,9 +40,6 @@ struct GradientConfig {
   std::string form = "auto";
   subspace::ProjectorConfig projector = {};
 };
-
-std::vector<std::string> roundings();
-std::vector<std::string> gradient_forms();
 
 /// Throws Error naming the key, `where` + ".rank" and so on, whose value does not fit a tensor of `width` features.
 void validate(const CodecConfig& config, const std::string& where, int64_t width);

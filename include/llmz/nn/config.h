@@ -33,7 +33,10 @@ struct ActivationRole {
 };
 const std::vector<ActivationRole>& activation_roles();
 std::vector<std::string> block_codecs();
-std::vector<std::string> norm_constants();
+
+/// See ActivationsConfig::norm_constant.
+enum class NormConstant : uint8_t { outputs, code };
+const config::Names<NormConstant>& norm_constants();
 
 /// Throws Error naming the key for settings that are impossible at these widths or mean nothing together.
 void validate(const ActivationsConfig& config, const codec::GradientConfig& gradient, int64_t hidden,

@@ -4,7 +4,13 @@
 #include <string>
 #include <vector>
 
+#include "llmz/config/fields.h"
+
 namespace llmz::subspace {
+
+/// Where a principal part comes from.
+enum class Decomposition : uint8_t { subspace, exact };
+const config::Names<Decomposition>& decompositions();
 
 /// The projector of a sketch and how often it is renewed. JSON keys of `activations.<role>` and of `weight_gradient`.
 struct ProjectorConfig {
@@ -22,7 +28,6 @@ struct ProjectorConfig {
 
 std::vector<std::string> projector_kinds();
 std::vector<std::string> random_kinds();
-std::vector<std::string> decompositions();
 
 /// Columns that `rank` asks for of a tensor of `width` features. At least 1.
 int64_t rank_of(float rank, int64_t width);
