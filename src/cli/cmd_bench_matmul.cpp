@@ -8,7 +8,7 @@
 namespace llmz::cli {
 namespace {
 
-struct Options {
+struct BenchMatmulOptions {
   int64_t tokens = 2048, hidden = 512, intermediate = 1376, vocabulary = 32000, loss_chunk = 1024, threads = 0;
   double seconds = 0.5;
   std::string device = "auto", precision;
@@ -47,7 +47,7 @@ std::vector<BenchCase> products(const Linear& l) {
           product(l, " weight gradient", Product::weight_gradient)};
 }
 
-int bench_matmul(const Options& o) {
+int bench_matmul(const BenchMatmulOptions& o) {
   train::use_threads(o.threads);
   const train::Placement placement = train::place(o.device, o.precision, {});
   const std::vector<Linear> linears = {{"query, key, value", o.tokens, o.hidden, 3 * o.hidden},
@@ -93,7 +93,7 @@ int bench_matmul(const Options& o) {
 }  // namespace
 
 Command add_bench_matmul(CLI::App& bench) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchMatmulOptions>();
   CLI::App* parser =
       bench.add_subcommand("matmul", "A 2048 x 2048 x 2048 product, and those of a LLaMA's layers beside it");
   const auto size = [&](const char* name, int64_t& value, const char* meaning) {

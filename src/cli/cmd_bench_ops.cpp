@@ -17,7 +17,7 @@
 namespace llmz::cli {
 namespace {
 
-struct Options {
+struct BenchOpsOptions {
   int64_t batch = 8, sequence = 256, hidden = 512, heads = 8, intermediate = 1376, vocabulary = 32000, threads = 0;
   double seconds = 0.3;
   std::string only, device = "auto", precision;
@@ -33,7 +33,7 @@ double traffic(int passes, int64_t rows, int64_t columns) {
   return 4.0 * passes * static_cast<double>(rows) * static_cast<double>(columns);
 }
 
-void add_norms(std::vector<BenchCase>& cases, const Options& o) {
+void add_norms(std::vector<BenchCase>& cases, const BenchOpsOptions& o) {
   const int64_t t = o.tokens(), h = o.hidden;
   cases.push_back(
       {"rmsnorm_forward", traffic(3, t, h), [=](BenchExec& e) -> Run {
@@ -66,7 +66,7 @@ void add_norms(std::vector<BenchCase>& cases, const Options& o) {
                    }});
 }
 
-void add_attention(std::vector<BenchCase>& cases, const Options& o, int64_t sequence) {
+void add_attention(std::vector<BenchCase>& cases, const BenchOpsOptions& o, int64_t sequence) {
   const int64_t batch = std::max<int64_t>(1, o.tokens() / sequence), width = o.hidden / o.heads;
   const Shape shape = {batch, sequence, o.heads, width}, rows = {batch, o.heads, sequence};
   const double once = traffic(1, batch * sequence, o.hidden);
@@ -85,7 +85,7 @@ void add_attention(std::vector<BenchCase>& cases, const Options& o, int64_t sequ
                    }});
 }
 
-void add_activations(std::vector<BenchCase>& cases, const Options& o) {
+void add_activations(std::vector<BenchCase>& cases, const BenchOpsOptions& o) {
   const int64_t t = o.tokens(), f = o.intermediate, wide = 4 * o.hidden;
   cases.push_back({"swiglu_forward", traffic(3, t, f), [=](BenchExec& e) -> Run {
                      const Tensor both = normal_tensor(e, {t, 2 * f}), out = zero_tensor(e, {t, f});
@@ -119,7 +119,7 @@ void add_activations(std::vector<BenchCase>& cases, const Options& o) {
                    }});
 }
 
-void add_movement(std::vector<BenchCase>& cases, const Options& o) {
+void add_movement(std::vector<BenchCase>& cases, const BenchOpsOptions& o) {
   const int64_t t = o.tokens(), h = o.hidden, v = o.vocabulary, s = o.sequence;
   const Shape by_head = {o.batch, s, o.heads, h / o.heads};
   cases.push_back({"rotary", traffic(2, t, h), [=](BenchExec& e) -> Run {
@@ -146,7 +146,7 @@ void add_movement(std::vector<BenchCase>& cases, const Options& o) {
                    }});
 }
 
-void add_loss(std::vector<BenchCase>& cases, const Options& o) {
+void add_loss(std::vector<BenchCase>& cases, const BenchOpsOptions& o) {
   const int64_t v = o.vocabulary, h = o.hidden, chunk = std::min<int64_t>(o.tokens(), 1024);
   cases.push_back(
       {fmt::format("softmax_cross_entropy {}x{}", chunk, v), traffic(2, chunk, v), [=](BenchExec& e) -> Run {
@@ -171,7 +171,7 @@ Tensor zero_f32(BenchExec& e, Shape shape) {
 }
 
 /// The update of one weight [vocabulary, hidden] as each of precision.weights does it, whatever --precision is.
-void add_updates(std::vector<BenchCase>& cases, const Options& o) {
+void add_updates(std::vector<BenchCase>& cases, const BenchOpsOptions& o) {
   struct Kind {
     const char* name;
     DType weight, moments, grad;
@@ -206,7 +206,7 @@ void add_updates(std::vector<BenchCase>& cases, const Options& o) {
   }
 }
 
-void add_quant(std::vector<BenchCase>& cases, const Options& o) {
+void add_quant(std::vector<BenchCase>& cases, const BenchOpsOptions& o) {
   const int64_t t = o.tokens(), h = o.hidden;
   for (const int bits : {8, 4}) {
     const ops::QuantFormat format{.bits = bits, .group = bits == 4 ? 32 : 0};
@@ -232,7 +232,7 @@ void add_quant(std::vector<BenchCase>& cases, const Options& o) {
   }
 }
 
-void add_sketches(std::vector<BenchCase>& cases, const Options& o) {
+void add_sketches(std::vector<BenchCase>& cases, const BenchOpsOptions& o) {
   const int64_t t = o.tokens(), h = o.hidden, r = o.hidden / 4;
   struct Kind {
     const char* name;
@@ -258,7 +258,7 @@ void add_sketches(std::vector<BenchCase>& cases, const Options& o) {
   }
 }
 
-std::vector<BenchCase> all_cases(const Options& o) {
+std::vector<BenchCase> all_cases(const BenchOpsOptions& o) {
   std::vector<BenchCase> cases;
   add_norms(cases, o);
   add_attention(cases, o, 256);
@@ -274,7 +274,7 @@ std::vector<BenchCase> all_cases(const Options& o) {
   return cases;
 }
 
-int bench_ops(const Options& o) {
+int bench_ops(const BenchOpsOptions& o) {
   check(o.hidden % o.heads == 0, "--hidden {} is no multiple of --heads {}", o.hidden, o.heads);
   const std::vector<BenchCase> cases = all_cases(o);
   train::use_threads(o.threads);
@@ -311,7 +311,7 @@ int bench_ops(const Options& o) {
 }  // namespace
 
 Command add_bench_ops(CLI::App& bench) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchOpsOptions>();
   CLI::App* parser = bench.add_subcommand("ops", "Every op but the matrix product, at the shapes of a model");
   const auto size = [&](const char* name, int64_t& value, const char* meaning) {
     parser->add_option(name, value, meaning)->check(at_least(1))->capture_default_str();

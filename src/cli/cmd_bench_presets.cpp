@@ -19,7 +19,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options {
+struct BenchPresetsOptions {
   std::string config, model = "llama-60m";
   std::vector<std::string> presets, overrides;
   int64_t micro_batch = 0, sequence = 0, repeat = 3, rounds = 3, threads = 0;
@@ -57,7 +57,7 @@ std::string run_self(const std::vector<std::string>& arguments) {
   return out;
 }
 
-std::vector<std::string> step_arguments(const Options& o, const std::string& preset) {
+std::vector<std::string> step_arguments(const BenchPresetsOptions& o, const std::string& preset) {
   std::vector<std::string> words = {"bench", "step", "--json", "--repeat", std::to_string(o.repeat)};
   const auto add = [&](const char* name, const std::string& value) {
     words.emplace_back(name);
@@ -79,7 +79,7 @@ struct Row {
   double planned = 0, resident = 0;
 };
 
-std::vector<Row> measure(const Options& o) {
+std::vector<Row> measure(const BenchPresetsOptions& o) {
   std::vector<Row> rows;
   for (const std::string& preset : o.presets) rows.push_back({.preset = preset, .speeds = {}, .ratios = {}});
   for (int64_t round = 0; round < o.rounds; ++round) {
@@ -111,7 +111,7 @@ void print_table(const std::vector<Row>& rows) {
       rows.front().ratios.size());
 }
 
-void print_json(const std::vector<Row>& rows) {
+void print_presets_json(const std::vector<Row>& rows) {
   Json all = Json::array();
   for (const Row& r : rows) {
     all.push_back({{"preset", r.preset},
@@ -123,25 +123,26 @@ void print_json(const std::vector<Row>& rows) {
   fmt::print("{}\n", all.dump(2));
 }
 
-int bench_presets(Options o) {
+int bench_presets(BenchPresetsOptions o) {
   if (o.presets.empty()) o.presets = train::preset_names();
   for (const std::string& name : o.presets) {
     check(train::find_preset(name) != nullptr, "--presets: preset \"{}\" is unknown; known: {}", name,
           fmt::join(train::preset_names(), ", "));
   }
   const std::vector<Row> rows = measure(o);
-  o.json ? print_json(rows) : print_table(rows);
+  o.json ? print_presets_json(rows) : print_table(rows);
   return 0;
 }
 
 }  // namespace
 
 Command add_bench_presets(CLI::App& bench) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchPresetsOptions>();
   CLI::App* parser =
       bench.add_subcommand("presets", "Training steps under several presets in turn: tokens/s as ratios, memory");
   auto* config = parser->add_option("--config", options->config, "JSON file as for `train`");
-  parser->add_option("--model", options->model, "Name of a built-in model or of one in ./models, or a model's JSON file")
+  parser
+      ->add_option("--model", options->model, "Name of a built-in model or of one in ./models, or a model's JSON file")
       ->excludes(config)
       ->capture_default_str();
   parser->add_option("--presets", options->presets, "Names, the first is what the others are compared with; else all")

@@ -5,9 +5,9 @@
 #include "llmz/core/error.h"
 #include "llmz/core/random.h"
 #include "llmz/core/system.h"
+#include "llmz/engine/engine.h"
 #include "llmz/ops/threads.h"
 #include "llmz/run/config_io.h"
-#include "llmz/engine/engine.h"
 #include "llmz/run/trainer.h"
 #include "src/cli/bench.h"
 
@@ -16,7 +16,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-struct Options {
+struct BenchStepOptions {
   std::string config, model = "llama-60m";
   std::vector<std::string> overrides;
   int64_t micro_batch = 0, sequence = 0, repeat = 5, threads = 0;  // 0: as the configuration says
@@ -44,7 +44,7 @@ struct StepReport {
   double speed(double flops_per_token) const { return flops_per_token * tokens() / whole.median; }
 };
 
-train::RunConfig load_config(const Options& o) {
+train::RunConfig load_config(const BenchStepOptions& o) {
   std::vector<std::string> overrides;
   if (o.micro_batch > 0) {
     overrides.push_back(fmt::format("train.micro_batch={}", o.micro_batch));
@@ -149,10 +149,9 @@ StepReport measure(const train::RunConfig& config, int64_t repeat) {
 }
 
 nlohmann::ordered_json to_json(const StepReport& r) {
-  using Json = nlohmann::ordered_json;
-  const auto timing = [](const Timing& t) { return Json{{"median", t.median}, {"best", t.best}}; };
+  const auto timing = [](const Timing& t) { return nlohmann::ordered_json{{"median", t.median}, {"best", t.best}}; };
   const auto counting = [&](double flops) {
-    return Json{
+    return nlohmann::ordered_json{
         {"flops_per_token", flops}, {"gflops", r.speed(flops) * 1e-9}, {"fraction_of_peak", r.speed(flops) / r.peak}};
   };
   return {{"architecture", r.architecture},
@@ -203,7 +202,7 @@ void print_report(const StepReport& r) {
              r.allocated, r.resident, (static_cast<double>(r.resident) - static_cast<double>(r.planned)) * 1e-6);
 }
 
-int bench_step(const Options& o) {
+int bench_step(const BenchStepOptions& o) {
   const train::RunConfig config = load_config(o);
   train::use_threads(config.train.threads);
   const StepReport report = measure(config, o.repeat);
@@ -218,10 +217,11 @@ int bench_step(const Options& o) {
 }  // namespace
 
 Command add_bench_step(CLI::App& bench) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BenchStepOptions>();
   CLI::App* parser = bench.add_subcommand("step", "Whole training steps of a model, on made-up tokens");
   auto* config = parser->add_option("--config", options->config, "JSON file as for `train`");
-  parser->add_option("--model", options->model, "Name of a built-in model or of one in ./models, or a model's JSON file")
+  parser
+      ->add_option("--model", options->model, "Name of a built-in model or of one in ./models, or a model's JSON file")
       ->excludes(config)
       ->capture_default_str();
   parser->add_option("--micro-batch", options->micro_batch, "Windows in a step; else as configured")

@@ -10,7 +10,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options {
+struct DataInspectOptions {
   std::string where, tokenizer;
   data::InspectOptions inspect;
   bool json = false;
@@ -25,7 +25,7 @@ std::string hash_text(uint64_t hash) { return hash == 0 ? "" : fmt::format("{:01
 /// Text of a sample may end within a character, and of a "bytes" corpus be no UTF-8 at all.
 std::string dump(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace); }
 
-void print_json(const data::Inspection& found, const data::Tokenizer* tokenizer) {
+void print_dataset_json(const data::Inspection& found, const data::Tokenizer* tokenizer) {
   Json shards = Json::array();
   for (const auto& [path, header] : found.shards) {
     shards.push_back({{"path", path.string()},
@@ -50,7 +50,7 @@ void print_json(const data::Inspection& found, const data::Tokenizer* tokenizer)
   fmt::print("{}\n", dump(json));
 }
 
-void print_text(const data::Inspection& found, const data::Tokenizer* tokenizer, int64_t sample_start) {
+void print_dataset(const data::Inspection& found, const data::Tokenizer* tokenizer, int64_t sample_start) {
   for (const auto& [path, header] : found.shards) {
     fmt::print("{}: {} format, {} tokens of {} bytes", path.string(), format_name(header), header.tokens,
                header.bytes_per_id);
@@ -78,14 +78,14 @@ void print_text(const data::Inspection& found, const data::Tokenizer* tokenizer,
   }
 }
 
-int inspect(const Options& options) {
+int inspect(const DataInspectOptions& options) {
   const auto tokenizer =
       options.tokenizer.empty() ? data::find_tokenizer(options.where) : data::load_tokenizer(options.tokenizer);
   const data::Inspection found = data::inspect(options.where, tokenizer.get(), options.inspect);
   if (options.json) {
-    print_json(found, tokenizer.get());
+    print_dataset_json(found, tokenizer.get());
   } else {
-    print_text(found, tokenizer.get(), options.inspect.sample_start);
+    print_dataset(found, tokenizer.get(), options.inspect.sample_start);
   }
   return 0;
 }
@@ -93,7 +93,7 @@ int inspect(const Options& options) {
 }  // namespace
 
 Command add_data_inspect(CLI::App& data) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<DataInspectOptions>();
   CLI::App* parser = data.add_subcommand("inspect", "Check shards, show their headers and some of their text");
   parser->add_option("SHARD", options->where, "Shard file (.llmz, or llm.c's .bin), or a folder of them")->required();
   parser->add_option("--tokenizer", options->tokenizer, "Where the tokenizer is, unless it lies beside the shards");

@@ -18,7 +18,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::string_view kTrainPrefix = "train:";
 
-struct Options {
+struct DataPrepareOptions {
   data::PrepareOptions prepare;
   std::string tokenizer;
 };
@@ -138,7 +138,7 @@ int64_t trained_vocabulary(const std::string& tokenizer) {
   return vocab_size;
 }
 
-void print_summary(const Options& options, const data::Manifest& manifest, double seconds) {
+void print_summary(const DataPrepareOptions& options, const data::Manifest& manifest, double seconds) {
   const data::SplitFacts &train = manifest.train, &validation = manifest.validation;
   const auto tokens = static_cast<double>(train.tokens + validation.tokens);
   const auto bytes = static_cast<double>(train.text_bytes + validation.text_bytes);
@@ -154,7 +154,7 @@ void print_summary(const Options& options, const data::Manifest& manifest, doubl
              options.prepare.out.string(), manifest.vocab_size);
 }
 
-int prepare(Options& options) {
+int prepare(DataPrepareOptions& options) {
   data::PrepareOptions& request = options.prepare;
   if (request.threads == 0) request.threads = cpu_info().threads();
   // `data::prepare` looks too, but a trained tokenizer would be in the folder by then.
@@ -179,7 +179,7 @@ int prepare(Options& options) {
 }  // namespace
 
 Command add_data_prepare(CLI::App& data) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<DataPrepareOptions>();
   data::PrepareOptions& prepare_options = options->prepare;
   CLI::App* parser = data.add_subcommand("prepare", "Tokenize text into the shards that `train` and `eval` read");
   parser

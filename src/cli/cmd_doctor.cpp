@@ -13,13 +13,13 @@
 namespace llmz::cli {
 namespace {
 
-void print_text(const Finding& f) {
+void print_report_text(const Finding& f) {
   fmt::print("{:<8} {:<16} {}\n", state_name(f.state), f.name, f.what);
   if (!f.effect.empty()) fmt::print("{:<8} {:<16}   {}\n", "", "", f.effect);
   std::fflush(stdout);
 }
 
-void print_json(const std::vector<Finding>& findings, const RankMap& map) {
+void print_report_json(const std::vector<Finding>& findings, const RankMap& map) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const Finding& f : findings) {
     rows.push_back({{"state", state_name(f.state)}, {"name", f.name}, {"what", f.what}, {"effect", f.effect}});
@@ -31,28 +31,28 @@ void print_json(const std::vector<Finding>& findings, const RankMap& map) {
   fmt::print("{}\n", json.dump(2));
 }
 
-struct Options {
+struct DoctorOptions {
   bool json = false;
   dist::WorldOptions world;
 };
 
 /// Rank 0 examines its machine; the others tell where they stand. What may hang, connecting them, comes last.
-int doctor(const Options& options, dist::World& world) {
+int doctor(const DoctorOptions& options, dist::World& world) {
   const RankMap map = map_ranks(world);
   std::vector<Finding> findings;
   if (world.leads()) {
     findings = examine_machine(map.threads);
     for (Finding& f : examine_software()) findings.push_back(std::move(f));
-    if (!options.json) std::for_each(findings.begin(), findings.end(), print_text);
+    if (!options.json) std::for_each(findings.begin(), findings.end(), print_report_text);
   }
   if (world.size() > 1) {
     if (world.leads() && !options.json) fmt::print("{}", rank_table(map));
     std::fflush(stdout);
     world.barrier();  // a rank that cannot be connected ends all: not before this stands there
     findings.push_back(try_connection(world, map));
-    if (world.leads() && !options.json) print_text(findings.back());
+    if (world.leads() && !options.json) print_report_text(findings.back());
   }
-  if (world.leads() && options.json) print_json(findings, map);
+  if (world.leads() && options.json) print_report_json(findings, map);
   const auto broken = std::count_if(findings.begin(), findings.end(), [](auto& f) { return f.state == State::broken; });
   if (world.leads() && broken > 0) fmt::print(stderr, "llmz: {} of what llmz needs is broken; see above\n", broken);
   return world.max(broken) > 0 ? 1 : 0;  // and no rank leaves, and is reported by mpirun, before rank 0 has spoken
@@ -61,7 +61,7 @@ int doctor(const Options& options, dist::World& world) {
 }  // namespace
 
 Command add_doctor(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<DoctorOptions>();
   CLI::App* parser = app.add_subcommand("doctor", "What this machine has, what each part gives, and what to mend");
   parser->add_flag("--json", options->json, "Print JSON");
   add_rank_options(*parser, options->world);

@@ -13,7 +13,7 @@
 namespace llmz::cli {
 namespace {
 
-struct Options {
+struct EvalOptions {
   std::string checkpoint, split = "val", device = "auto", precision;
   std::vector<std::string> data;
   int64_t stride = 0, sequence = 0, batch = 8, max_batches = 0, threads = 0;
@@ -37,7 +37,7 @@ void check_tokenizer(const train::CheckpointHeader& header, const data::Dataset&
 }
 
 /// Every rank reads the same by itself.
-Subject open_subject(const Options& options, dist::World& world) {
+Subject open_subject(const EvalOptions& options, dist::World& world) {
   Subject subject;
   world.together([&] {
     subject.header = train::open_model(options.checkpoint);
@@ -53,7 +53,7 @@ Subject open_subject(const Options& options, dist::World& world) {
   return subject;
 }
 
-train::EngineOptions engine_for(const Options& options, const train::CheckpointHeader& header, Device device) {
+train::EngineOptions engine_for(const EvalOptions& options, const train::CheckpointHeader& header, Device device) {
   const train::Placement placement = train::place(device, options.precision, header.run);
   train::EngineOptions engine_options{.model = header.model};
   engine_options.build.precision = placement.precision;
@@ -68,7 +68,7 @@ train::EngineOptions engine_for(const Options& options, const train::CheckpointH
   return engine_options;
 }
 
-int evaluate(const Options& options, dist::World& world) {
+int evaluate(const EvalOptions& options, dist::World& world) {
   const Subject subject = open_subject(options, world);
   const auto& header = subject.header;
   const Device device = dist::assign_device(world, options.device);
@@ -101,7 +101,7 @@ int evaluate(const Options& options, dist::World& world) {
 }  // namespace
 
 Command add_eval(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<EvalOptions>();
   CLI::App* parser = app.add_subcommand("eval", "Loss, perplexity and bits per byte of a checkpoint");
   parser->add_option("CHECKPOINT", options->checkpoint, "Checkpoint, run folder, or Hugging Face folder")->required();
   parser->add_option("--data", options->data, "Prepared folder, shard files or patterns")->required();

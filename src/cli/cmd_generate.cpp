@@ -8,7 +8,7 @@
 namespace llmz::cli {
 namespace {
 
-struct Options {
+struct GenerateOptions {
   std::string checkpoint, prompt;
   std::string device = "auto", precision;
   int64_t tokens = 100, threads = 0;
@@ -60,7 +60,7 @@ class TextStream {
   size_t shown_ = 0;
 };
 
-int generate(const Options& options) {
+int generate(const GenerateOptions& options) {
   train::use_threads(options.threads);
   const train::CheckpointHeader header = train::open_model(options.checkpoint);
   check(header.tokenizer != nullptr, "{} holds no tokenizer, so a text prompt cannot be read", header.folder.string());
@@ -87,7 +87,7 @@ int generate(const Options& options) {
 }  // namespace
 
 Command add_generate(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<GenerateOptions>();
   train::SamplingOptions& sampling = options->sampling;
   CLI::App* parser = app.add_subcommand("generate", "Continue a prompt with a trained model");
   parser->add_option("CHECKPOINT", options->checkpoint, "Checkpoint, run folder, or Hugging Face folder")->required();

@@ -7,12 +7,12 @@
 namespace llmz::cli {
 namespace {
 
-struct Options {
+struct GradsOptions {
   std::string checkpoint, tokens, out;
   int64_t rows = 1, sequence = 256, threads = 0;
 };
 
-int grads(const Options& options) {
+int grads(const GradsOptions& options) {
   train::use_threads(options.threads);
   const auto rows = train::read_token_rows(options.tokens, options.rows, options.sequence);
   const double loss = train::write_gradients(options.checkpoint, rows, options.out);
@@ -24,7 +24,7 @@ int grads(const Options& options) {
 }  // namespace
 
 Command add_grads(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<GradsOptions>();
   CLI::App* parser = app.add_subcommand(
       "grads", "Loss and every parameter's gradient of one batch, for comparison with other programs");
   parser->add_option("CHECKPOINT", options->checkpoint, "Checkpoint, run folder, or Hugging Face folder")->required();

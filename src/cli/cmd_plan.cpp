@@ -2,10 +2,10 @@
 
 #include "llmz/core/system.h"
 #include "llmz/data/loader.h"
-#include "llmz/model/model.h"
-#include "llmz/run/config_io.h"
-#include "llmz/report/plan_compare.h"
 #include "llmz/engine/plan_report.h"
+#include "llmz/model/model.h"
+#include "llmz/report/plan_compare.h"
+#include "llmz/run/config_io.h"
 #include "llmz/run/presets.h"
 #include "llmz/run/trainer.h"
 #include "src/cli/commands.h"
@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kMostRanks = 1'000'000;
 
-struct Options {
+struct PlanOptions {
   std::string config, show, accounting = "llmz";
   std::vector<std::string> overrides;
   int ranks = 1;
@@ -37,7 +37,7 @@ int show_preset(const std::string& name) {
 /// Whose memory a plan tells, where there are several: rank 0's, which makes as many bases at a refresh as any.
 std::string among(int ranks) { return ranks == 1 ? "" : fmt::format("; rank 0 of {}, no other takes more", ranks); }
 
-int compare(const train::RunConfig& config, const Options& options) {
+int compare(const train::RunConfig& config, const PlanOptions& options) {
   if (options.accounting == "paper") {
     check(!options.json, "--accounting paper is a table for people; leave --json out");
     check(options.ranks == 1, "--accounting paper counts what any one rank stores; leave --ranks out");
@@ -54,7 +54,7 @@ int compare(const train::RunConfig& config, const Options& options) {
   return 0;
 }
 
-int plan_one(const train::RunConfig& config, const Options& options) {
+int plan_one(const train::RunConfig& config, const PlanOptions& options) {
   const train::EngineOptions engine =
       train::engine_options(config, device_from_name(config.train.device), {.rank = 0, .size = options.ranks});
   const MemoryPlan plan = train::Engine::plan(engine);
@@ -72,7 +72,7 @@ int plan_one(const train::RunConfig& config, const Options& options) {
   return 0;
 }
 
-int plan(const Options& options) {
+int plan(const PlanOptions& options) {
   if (options.presets) return list_presets();
   if (!options.show.empty()) return show_preset(options.show);
   check(!options.config.empty(),
@@ -86,7 +86,7 @@ int plan(const Options& options) {
 }  // namespace
 
 Command add_plan(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PlanOptions>();
   CLI::App* parser =
       app.add_subcommand("plan", "Print the memory that `train` would allocate, to the byte, without allocating it");
   parser->add_option("CONFIG", options->config, "JSON file as for `train`");

@@ -12,14 +12,14 @@
 namespace llmz::cli {
 namespace {
 
-struct Options {
+struct TrainOptions {
   std::string config;
   std::vector<std::string> overrides;
   bool resume = false, overwrite = false, verbose = false;
   dist::WorldOptions world;
 };
 
-int train(const Options& options, dist::World& world) {
+int train(const TrainOptions& options, dist::World& world) {
   train::TrainRequest request;
   world.together([&] { request.config = train::load_run_config(options.config, options.overrides); });
   request.resume = options.resume;
@@ -52,7 +52,7 @@ int train(const Options& options, dist::World& world) {
 }  // namespace
 
 Command add_train(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TrainOptions>();
   CLI::App* parser = app.add_subcommand("train", "Train a model as a JSON file says");
   parser->add_option("CONFIG", options->config, "JSON file; docs/config.md lists its keys")->required();
   add_set_option(*parser, options->overrides);

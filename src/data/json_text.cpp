@@ -7,12 +7,10 @@
 namespace llmz::data {
 namespace {
 
-using nlohmann::json;
-
 constexpr size_t kShown = 120;  // characters of a foreign text in a message
 
 /// Takes one string member out of an object and builds nothing else: documents can be long and have other members.
-class FieldFinder final : public json::json_sax_t {
+class FieldFinder final : public nlohmann::json::json_sax_t {
  public:
   explicit FieldFinder(std::string_view field) : field_(field) {}
 
@@ -40,7 +38,7 @@ class FieldFinder final : public json::json_sax_t {
   bool end_object() override { return close(); }
   bool start_array(size_t) override { return open(false); }
   bool end_array() override { return close(); }
-  bool parse_error(size_t byte, const std::string&, const json::exception& error) override {
+  bool parse_error(size_t byte, const std::string&, const nlohmann::json::exception& error) override {
     std::string_view what = error.what();
     const size_t detail = what.find(": ");  // after "[json.exception…] parse error at line 1, column n"
     if (detail != std::string_view::npos) what.remove_prefix(detail + 2);
@@ -76,7 +74,7 @@ class FieldFinder final : public json::json_sax_t {
 
 std::string json_text(std::string_view line, std::string_view field) {
   FieldFinder finder(field);
-  json::sax_parse(line.begin(), line.end(), &finder);
+  nlohmann::json::sax_parse(line.begin(), line.end(), &finder);
   check(finder.object, "not a JSON object");
   check(finder.present, "no member \"{}\" (it has: {}); name the one that holds the text", field,
         finder.names.substr(0, kShown));

@@ -10,10 +10,8 @@
 namespace llmz::io {
 namespace {
 
-using nlohmann::json;
-
 /// nlohmann's message without its error code and position: "unexpected '}'; expected string literal".
-std::string reason(const json::exception& e) {
+std::string reason(const nlohmann::json::exception& e) {
   std::string text = e.what();
   if (const size_t at = text.find("] "); at != std::string::npos) text.erase(0, at + 2);
   if (const size_t at = text.find(" - "); at != std::string::npos) text.erase(0, at + 3);
@@ -37,12 +35,12 @@ class DuplicateKeys {
  public:
   explicit DuplicateKeys(std::string_view source) : source_(source) {}
 
-  bool operator()(int /*depth*/, json::parse_event_t event, json& parsed) {
-    if (event == json::parse_event_t::object_start) {
+  bool operator()(int /*depth*/, nlohmann::json::parse_event_t event, nlohmann::json& parsed) {
+    if (event == nlohmann::json::parse_event_t::object_start) {
       open_.emplace_back();
-    } else if (event == json::parse_event_t::object_end) {
+    } else if (event == nlohmann::json::parse_event_t::object_end) {
       open_.pop_back();
-    } else if (event == json::parse_event_t::key) {
+    } else if (event == nlohmann::json::parse_event_t::key) {
       Scope& scope = open_.back();
       scope.key = parsed.get<std::string>();
       check(scope.keys.insert(scope.key).second, "{}: the key '{}' stands there twice", source_, path());
@@ -66,24 +64,24 @@ class DuplicateKeys {
 
 }  // namespace
 
-json parse_json(std::string_view text, std::string_view source) {
+nlohmann::json parse_json(std::string_view text, std::string_view source) {
   DuplicateKeys duplicates(source);
   try {
-    return json::parse(text.begin(), text.end(), std::ref(duplicates));
-  } catch (const json::parse_error& e) {
+    return nlohmann::json::parse(text.begin(), text.end(), std::ref(duplicates));
+  } catch (const nlohmann::json::parse_error& e) {
     fail("{}:{}: {}", source, position(text, e.byte > 0 ? e.byte - 1 : 0), reason(e));
-  } catch (const json::exception& e) {
+  } catch (const nlohmann::json::exception& e) {
     fail("{}: {}", source, reason(e));
   }
 }
 
-json read_json(const std::filesystem::path& path) { return parse_json(read_text(path), path.string()); }
+nlohmann::json read_json(const std::filesystem::path& path) { return parse_json(read_text(path), path.string()); }
 
-void write_json(const std::filesystem::path& path, const json& value) {
+void write_json(const std::filesystem::path& path, const nlohmann::json& value) {
   std::string text;
   try {
     text = value.dump(2) + "\n";
-  } catch (const json::exception& e) {
+  } catch (const nlohmann::json::exception& e) {
     fail("cannot write '{}': {}", path.string(), reason(e));
   }
   write_text(path, text);

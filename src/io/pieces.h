@@ -7,6 +7,9 @@
 
 namespace llmz::io {
 
+/// Bytes that tensors are read and written in at a time.
+constexpr int64_t kPieceBytes = int64_t{4} << 20;
+
 /// A part of a tensor whose elements follow one another in row-major order: either whole rows or a part of one row.
 /// A row is the last dimension; rows are counted over all the others.
 struct Piece {

@@ -11,7 +11,6 @@ namespace llmz::io {
 namespace {
 
 constexpr uint64_t kMaxHeader = 100'000'000;  // the reference implementation's own limit
-constexpr int64_t kPieceBytes = int64_t{4} << 20;
 
 /// Bytes an element of every whole-byte type of the format; 0 for a type that is not known.
 uint64_t element_bytes(std::string_view dtype) {

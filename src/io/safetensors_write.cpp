@@ -13,7 +13,6 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "safetensors data is little-endian");
 
 constexpr size_t kDataAlignment = 64;
-constexpr int64_t kPieceBytes = int64_t{4} << 20;
 
 /// An entry in file order: `view` has the shape that the file will have.
 struct Planned {

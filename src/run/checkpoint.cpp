@@ -13,7 +13,6 @@ namespace llmz::train {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
 
 constexpr int kFormat = 1;
 constexpr const char* kModelFile = "model.safetensors";
@@ -123,26 +122,28 @@ void check_same_method(const fs::path& file, const std::vector<io::SafetensorsEn
 }
 
 /// Infinity (no validation yet) has no place in JSON: null stands for it.
-Json loss_to_json(double loss) { return std::isfinite(loss) ? Json(loss) : Json(nullptr); }
-double loss_from_json(const Json& value) {
+nlohmann::json loss_to_json(double loss) {
+  return std::isfinite(loss) ? nlohmann::json(loss) : nlohmann::json(nullptr);
+}
+double loss_from_json(const nlohmann::json& value) {
   return value.is_number() ? value.get<double>() : std::numeric_limits<double>::infinity();
 }
 
 std::string run_file_text(const RunConfig& config, const TrainState& state) {
-  const Json run = {{"format", kFormat},
-                    {"step", state.step},
-                    {"tokens", state.tokens},
-                    {"best_step", state.best_step},
-                    {"data_tokens", state.data_tokens},
-                    {"best_validation_loss", loss_to_json(state.best_validation)},
-                    {"last_validation_loss", loss_to_json(state.last_validation)},
-                    {"config", Json::parse(to_json(config))}};
+  const nlohmann::json run = {{"format", kFormat},
+                              {"step", state.step},
+                              {"tokens", state.tokens},
+                              {"best_step", state.best_step},
+                              {"data_tokens", state.data_tokens},
+                              {"best_validation_loss", loss_to_json(state.best_validation)},
+                              {"last_validation_loss", loss_to_json(state.last_validation)},
+                              {"config", nlohmann::json::parse(to_json(config))}};
   return run.dump(2) + "\n";
 }
 
-Json read_run_file(const fs::path& folder) {
+nlohmann::json read_run_file(const fs::path& folder) {
   const fs::path file = folder / kRunFile;
-  Json run = io::read_json(file);
+  nlohmann::json run = io::read_json(file);
   const bool whole = run.is_object() && run.contains("format") && run.contains("step") &&
                      run["step"].is_number_integer() && run.contains("tokens") && run.contains("config");
   check(whole, "{} is not the run file of a checkpoint: 'format', 'step', 'tokens' or 'config' is missing",
@@ -152,14 +153,14 @@ Json read_run_file(const fs::path& folder) {
   return run;
 }
 
-TrainState state_of(const Json& run) {
+TrainState state_of(const nlohmann::json& run) {
   TrainState state;
   state.step = run["step"].get<int64_t>();
   state.tokens = run["tokens"].get<int64_t>();
   state.best_step = run.value("best_step", int64_t{0});
   state.data_tokens = run.value("data_tokens", int64_t{0});
-  state.best_validation = loss_from_json(run.value("best_validation_loss", Json()));
-  state.last_validation = loss_from_json(run.value("last_validation_loss", Json()));
+  state.best_validation = loss_from_json(run.value("best_validation_loss", nlohmann::json()));
+  state.last_validation = loss_from_json(run.value("last_validation_loss", nlohmann::json()));
   return state;
 }
 
@@ -207,7 +208,7 @@ TrainState load_checkpoint(const fs::path& from, Engine& engine, dist::World& wo
   const fs::path file = from / kOptimizerFile;
   WholeState whole(engine.exec(), engine.optimizer());
   bool masters = false;
-  Json run;
+  nlohmann::json run;
   world.together([&] {
     if (!world.leads()) return;
     io::open_checkpoint(from, /*verify_checksums=*/false);
@@ -218,7 +219,7 @@ TrainState load_checkpoint(const fs::path& from, Engine& engine, dist::World& wo
     check_same_method(file, states);
     run = read_run_file(from);
   });
-  run = Json::parse(world.broadcast(Json{{"run", run}, {"masters", masters}}.dump()));
+  run = nlohmann::json::parse(world.broadcast(nlohmann::json{{"run", run}, {"masters", masters}}.dump()));
   masters = run["masters"].get<bool>();
   engine.share_weights();
   load_states(file, engine, whole, masters, world.leads());
