@@ -14,6 +14,7 @@ foreach(switch LLMZ_CUDA LLMZ_MPI LLMZ_NCCL LLMZ_CUDNN)
 endforeach()
 option(LLMZ_TESTS "Build the test suite" ON)
 option(LLMZ_NATIVE "Compile for this very processor (-march=native); the binary may not run elsewhere" OFF)
+option(LLMZ_UNITS "Compile some layers a few files at a time (cmake/LlmzLayer.cmake); off to see each file by itself" ON)
 option(LLMZ_WERROR "Treat warnings as errors" ON)
 set(LLMZ_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined")
 
