@@ -41,10 +41,11 @@ function(llmz_layer name)
   endif()
 endfunction()
 
-# llmz_test(NAME SOURCES ... USES layer ... [MAIN file]): one Catch2 program, registered with ctest under its name. MAIN
-# is instead of Catch's own main.
+# llmz_test(NAME [LONG] [PROCESSORS n] SOURCES ... USES layer ... [MAIN file]): one Catch2 program, registered with ctest under
+# its name. LONG: it starts processes or trains, and a developer's loop (ctest -L short) leaves it out. PROCESSORS: how many it
+# keeps busy (1 if not said), so that `ctest -j` runs beside it only what there is room for. MAIN is instead of Catch's own main.
 function(llmz_test name)
-  cmake_parse_arguments(ARG "" "MAIN" "SOURCES;USES;LIBS" ${ARGN})
+  cmake_parse_arguments(ARG "LONG" "MAIN;PROCESSORS" "SOURCES;USES;LIBS" ${ARGN})
   add_executable(test_${name} ${ARG_SOURCES} ${ARG_MAIN})
   set(catch llmz_catch)
   if(ARG_MAIN)
@@ -57,6 +58,13 @@ function(llmz_test name)
   target_compile_definitions(test_${name} PRIVATE LLMZ_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   set_target_properties(test_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR})
   add_test(NAME ${name} COMMAND test_${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 900
+  set(label short)
+  if(ARG_LONG)
+    set(label long)
+  endif()
+  if(NOT ARG_PROCESSORS)
+    set(ARG_PROCESSORS 1)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT 900 LABELS ${label} PROCESSORS ${ARG_PROCESSORS}
                        ENVIRONMENT "OMP_NUM_THREADS=2;OMP_WAIT_POLICY=passive")  # waiting threads leave a busy machine to others
 endfunction()

@@ -12,6 +12,9 @@ case $build in
   *) build=$root/$build ;;
 esac
 
+# Two build folders of one checkout share what the compiler cache holds.
+export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$root} CCACHE_NOHASHDIR=${CCACHE_NOHASHDIR:-1}
+
 say() { printf '%s\n' "$*"; }
 step() { printf '\n==> %s\n' "$*"; }
 die() {
@@ -46,14 +49,19 @@ install_dependencies() {
   fi
 }
 
-# configure_and_build TARGET, which may be `all`. A build folder that is there keeps its settings.
+# Whether this machine has a GPU of NVIDIA's to run on.
+has_gpu() { [ -e /dev/nvidiactl ] || [ -e /dev/dxg ]; }
+
+# configure_and_build TARGET [CMAKE ARGUMENT ...]; TARGET may be `all`. A build folder that is there keeps its settings but
+# for those that the arguments change.
 configure_and_build() {
   local target=$1
+  shift
   local log=$build/configure.log
   step "Configuring in $build"
   mkdir -p "$build"
-  local command=(cmake --preset release -B "$build")
-  if [ -f "$build/CMakeCache.txt" ]; then command=(cmake -S "$root" -B "$build"); fi
+  local command=(cmake --preset release -B "$build" "$@")
+  if [ -f "$build/CMakeCache.txt" ]; then command=(cmake -S "$root" -B "$build" "$@"); fi
   if ! "${command[@]}" >"$log" 2>&1 </dev/null; then
     cat "$log" >&2
     die "configuring failed (the text above is kept in $log)"

@@ -21,6 +21,7 @@ useful=(
   ccache                     # faster rebuilds
   openmpi-bin libopenmpi-dev # training in several processes
   bible-kjv                  # quickstart's text
+  clang-format clang-tidy shellcheck # scripts/check_style.sh
 )
 cmake_least=3.24
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds everything, runs the whole test suite. Works from any folder; quick the second time.
+# Installs what is missing, builds everything, checks the style, runs the whole test suite. Works from any folder; quick the second time.
 #   scripts/test.sh                 all tests
-#   scripts/test.sh -R attention    arguments go to ctest: here, the tests whose names match
+#   scripts/test.sh -R attention    arguments go to ctest: here, the tests whose names match (-L short: those of seconds)
 # Builds twice: as it is used, and the CUDA kernels for the CPU, so that they are tested without a GPU.
 # Environment: LLMZ_BUILD_DIR (default build; the second folder is that name with -emulated), JOBS (compilers at once), LLMZ_SKIP_INSTALL=1 (packages are there).
 # shellcheck source=scripts/_common.sh
@@ -15,12 +15,19 @@ case ${1:-} in
 esac
 
 install_dependencies
-configure_and_build all
+# A folder that quickstart.sh made knows no tests and, without a GPU, no device code.
+settings=()
+if grep -qs '^LLMZ_TESTS:BOOL=OFF' "$build/CMakeCache.txt"; then
+  settings=(-DLLMZ_TESTS=ON -DLLMZ_CUDA=AUTO -DLLMZ_NCCL=AUTO -DLLMZ_CUDNN=AUTO)
+fi
+configure_and_build all "${settings[@]}"
+
+status=0
+if [ $# -eq 0 ]; then "$root/scripts/check_style.sh" || status=$?; fi
 
 step "Running the tests"
-status=0
-# One at a time: each uses every core by itself.
-ctest --test-dir "$build" --output-on-failure --no-tests=error -j1 "$@" </dev/null || status=$?
+# Side by side as far as the processors go: each test says how many it keeps busy (PROCESSORS in its CMakeLists.txt).
+ctest --test-dir "$build" --output-on-failure --no-tests=error -j "$(nproc)" "$@" </dev/null || status=$?
 
 # The CUDA kernels, compiled for the CPU (tests/cuda_emulation/README.md): a GPU need not be there.
 emulated=$build-emulated

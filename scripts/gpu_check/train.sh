@@ -82,8 +82,8 @@ run_curves() {
   local presets=(full lean prac_sign compact_n4) preset name kind names=()
   for preset in "${presets[@]}"; do
     for kind in cpu-fp32 gpu-fp32 gpu-tf32 gpu-bf16; do
-      if [ $kind = gpu-tf32 ] && [ $preset != full ]; then continue; fi
-      if [ "$small" = 1 ] && [ $kind = gpu-bf16 ] && [ $preset != full ]; then continue; fi
+      if [ $kind = gpu-tf32 ] && [ "$preset" != full ]; then continue; fi
+      if [ "$small" = 1 ] && [ $kind = gpu-bf16 ] && [ "$preset" != full ]; then continue; fi
       name=$kind-$preset
       local device=cuda status=0
       if [ $kind = cpu-fp32 ]; then device=cpu; fi
