@@ -3,6 +3,7 @@
 #include <glob.h>
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 
 #include "llmz/core/error.h"
@@ -13,31 +14,53 @@ namespace llmz::data {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::string_view kFolderExtensions =
-    ".txt .text .md .jsonl .ndjson (each also with .gz or .zst after it), .json.gz and .json.zst";
+/// A format by the extension of its files. From a folder only those marked so are taken: a .json there is more often a
+/// configuration than text, unless it is compressed.
+struct Format {
+  std::string_view extension;
+  TextKind kind;
+  bool from_folder;
+  bool from_folder_compressed;
+};
+constexpr Format kFormats[] = {
+    {".txt", TextKind::plain, true, true},         {".text", TextKind::plain, true, true},
+    {".md", TextKind::plain, true, true},          {".jsonl", TextKind::json_lines, true, true},
+    {".ndjson", TextKind::json_lines, true, true}, {".json", TextKind::json_lines, false, true},
+};
 
-struct NameParts {
-  std::string extension;  // without compression: ".jsonl" of a.jsonl.gz
+/// What a folder is searched for, for its error.
+std::string folder_extensions() {
+  std::string plain, compressed;
+  for (const Format& f : kFormats) {
+    if (f.from_folder) plain += fmt::format("{} ", f.extension);
+    if (!f.from_folder && f.from_folder_compressed) compressed += fmt::format(", {0}.gz and {0}.zst", f.extension);
+  }
+  return plain + "(each also with .gz or .zst after it)" + compressed;
+}
+
+struct NamedFormat {
+  const Format* format = nullptr;  // none for an extension that is not known
   bool compressed = false;
 };
 
-NameParts name_parts(const fs::path& path) {
+NamedFormat format_of(const fs::path& path) {
   const std::string last = path.extension().string();
-  if (last != ".gz" && last != ".zst") return {last, false};
-  return {path.stem().extension().string(), true};
+  const bool compressed = last == ".gz" || last == ".zst";
+  const std::string extension = compressed ? path.stem().extension().string() : last;
+  const auto* const found = std::ranges::find(kFormats, extension, &Format::extension);
+  return {found == std::end(kFormats) ? nullptr : found, compressed};
 }
 
+/// A file that was named itself is text whatever its extension.
 TextKind kind_of(const fs::path& path) {
-  const std::string extension = name_parts(path).extension;
-  const bool json = extension == ".jsonl" || extension == ".ndjson" || extension == ".json";
-  return json ? TextKind::json_lines : TextKind::plain;
+  const Format* format = format_of(path).format;
+  return format ? format->kind : TextKind::plain;
 }
 
 bool wanted_in_folder(const fs::path& path) {
   if (path.filename().string().starts_with('.')) return false;
-  const auto [extension, compressed] = name_parts(path);
-  return extension == ".txt" || extension == ".text" || extension == ".md" || extension == ".jsonl" ||
-         extension == ".ndjson" || (extension == ".json" && compressed);
+  const auto [format, compressed] = format_of(path);
+  return format && (compressed ? format->from_folder_compressed : format->from_folder);
 }
 
 std::vector<fs::path> files_below(const fs::path& folder) {
@@ -83,7 +106,7 @@ std::vector<fs::path> resolve(const std::string& input) {
     const std::vector<fs::path> inside = files_below(path);
     files.insert(files.end(), inside.begin(), inside.end());
   }
-  check(!files.empty(), "{}: no text file in there; files taken from folders are {}", input, kFolderExtensions);
+  check(!files.empty(), "{}: no text file in there; files taken from folders are {}", input, folder_extensions());
   return files;
 }
 

@@ -56,8 +56,13 @@ class BytesTokenizer final : public Tokenizer {
   }
 };
 
+std::unique_ptr<Tokenizer> load_bytes(const std::filesystem::path& /*folder*/) {
+  return std::make_unique<BytesTokenizer>();
+}
+std::unique_ptr<Tokenizer> find_bytes(const std::filesystem::path& /*where*/) { return nullptr; }
+
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_bytes_tokenizer() { return std::make_unique<BytesTokenizer>(); }
+const TokenizerKind kBytesTokenizer = {"bytes", "the word bytes", false, load_bytes, find_bytes};
 
 }  // namespace llmz::data

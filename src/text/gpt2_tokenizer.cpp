@@ -1,11 +1,22 @@
 #include "src/text/gpt2_tokenizer.h"
 
+#include <array>
+#include <filesystem>
+#include <utility>
+
 #include "llmz/core/error.h"
 #include "src/text/pair_merger.h"
 #include "src/text/tokenizer_files.h"
 
 namespace llmz::data {
 namespace {
+
+/// Names under which GPT-2's vocabulary and merges go about: Hugging Face's, OpenAI's, the same with a prefix.
+constexpr std::array<std::pair<const char*, const char*>, 3> kGpt2Files = {{
+    {"vocab.json", "merges.txt"},
+    {"encoder.json", "vocab.bpe"},
+    {"gpt2_encoder.json", "gpt2_vocab.bpe"},
+}};
 
 uint64_t vocabulary_hash(const Gpt2Vocabulary& vocabulary) {
   Hasher hasher;
@@ -99,11 +110,28 @@ class Gpt2Tokenizer final : public Tokenizer {
   Gpt2Splitter splitter_;
 };
 
-}  // namespace
-
-std::unique_ptr<Tokenizer> make_gpt2_tokenizer(const std::filesystem::path& vocab,
-                                               const std::filesystem::path& merges) {
+std::unique_ptr<Tokenizer> open_files(const std::filesystem::path& vocab, const std::filesystem::path& merges) {
   return std::make_unique<Gpt2Tokenizer>(read_gpt2_vocabulary(vocab, merges));
 }
+
+std::unique_ptr<Tokenizer> load_gpt2(const std::filesystem::path& folder) {
+  return open_files(folder / kGpt2Files[0].first, folder / kGpt2Files[0].second);
+}
+
+std::unique_ptr<Tokenizer> find_gpt2(const std::filesystem::path& where) {
+  const bool in_folder = std::filesystem::is_directory(where);
+  const std::filesystem::path folder = in_folder ? where : where.parent_path();
+  for (const auto& [vocab, merges] : kGpt2Files) {
+    const bool named = in_folder ? std::filesystem::exists(folder / vocab) || std::filesystem::exists(folder / merges)
+                                 : where.filename() == vocab || where.filename() == merges;
+    if (named) return open_files(folder / vocab, folder / merges);
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+const TokenizerKind kGpt2Tokenizer = {"gpt2", "vocab.json with merges.txt, or encoder.json with vocab.bpe (GPT-2)",
+                                      true, load_gpt2, find_gpt2};
 
 }  // namespace llmz::data

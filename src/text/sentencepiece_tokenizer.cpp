@@ -10,6 +10,8 @@
 namespace llmz::data {
 namespace {
 
+constexpr const char* kSentencePieceFile = "tokenizer.model";
+
 uint64_t model_hash(std::string_view model) {
   Hasher hasher;
   hasher.add("sentencepiece");
@@ -59,7 +61,7 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   void save(const std::filesystem::path& folder) const override {
     make_tokenizer_folder(folder);
-    io::write_text(folder / "tokenizer.model", model_);
+    io::write_text(folder / kSentencePieceFile, model_);
     write_tokenizer_manifest(folder, *this);
   }
 
@@ -79,10 +81,22 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::unique_ptr<SentencePieceBpe> bpe_;  ///< where the model is of the kind it knows
 };
 
-}  // namespace
-
-std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(const std::filesystem::path& model) {
+std::unique_ptr<Tokenizer> open_model(const std::filesystem::path& model) {
   return std::make_unique<SentencePieceTokenizer>(model.string(), io::read_text(model));
 }
+
+std::unique_ptr<Tokenizer> load_sentencepiece(const std::filesystem::path& folder) {
+  return open_model(folder / kSentencePieceFile);
+}
+
+std::unique_ptr<Tokenizer> find_sentencepiece(const std::filesystem::path& where) {
+  if (!std::filesystem::is_directory(where)) return where.extension() == ".model" ? open_model(where) : nullptr;
+  return std::filesystem::exists(where / kSentencePieceFile) ? load_sentencepiece(where) : nullptr;
+}
+
+}  // namespace
+
+const TokenizerKind kSentencePieceTokenizer = {"sentencepiece", "tokenizer.model or another *.model (SentencePiece)",
+                                               true, load_sentencepiece, find_sentencepiece};
 
 }  // namespace llmz::data

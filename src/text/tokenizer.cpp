@@ -1,7 +1,7 @@
 #include "llmz/text/tokenizer.h"
 
-#include <array>
-#include <utility>
+#include <algorithm>
+#include <string>
 
 #include "llmz/core/error.h"
 #include "src/text/tokenizer_files.h"
@@ -11,26 +11,29 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Names under which GPT-2's vocabulary and merges go about: OpenAI's, the same with a prefix, Hugging Face's.
-constexpr std::array<std::pair<const char*, const char*>, 3> kGpt2Files = {{
-    {"vocab.json", "merges.txt"},
-    {"encoder.json", "vocab.bpe"},
-    {"gpt2_encoder.json", "gpt2_vocab.bpe"},
-}};
-constexpr const char* kModelFile = "tokenizer.model";
+/// Every kind there is; where a folder has the files of several, the first one is opened.
+constexpr const TokenizerKind* kKinds[] = {&kBytesTokenizer, &kSentencePieceTokenizer, &kGpt2Tokenizer};
+
+/// What `text` gives for every kind, as a list.
+template <class Text>
+std::string listed(const char* separator, Text text) {
+  std::string list;
+  for (const TokenizerKind* kind : kKinds) list += (list.empty() ? "" : separator) + std::string(text(*kind));
+  return list;
+}
+std::string all_names() {
+  return listed(", ", [](const TokenizerKind& kind) { return kind.name; });
+}
+std::string all_files() {
+  return listed("; ", [](const TokenizerKind& kind) { return kind.files; });
+}
 
 std::unique_ptr<Tokenizer> load_saved(const fs::path& folder, const TokenizerManifest& manifest) {
-  std::unique_ptr<Tokenizer> tokenizer;
-  if (manifest.kind == "bytes") {
-    tokenizer = make_bytes_tokenizer();
-  } else if (manifest.kind == "sentencepiece") {
-    tokenizer = make_sentencepiece_tokenizer(folder / kModelFile);
-  } else if (manifest.kind == "gpt2") {
-    tokenizer = make_gpt2_tokenizer(folder / kGpt2Files[0].first, folder / kGpt2Files[0].second);
-  } else {
-    fail("{}: kind \"{}\" is unknown; known are bytes, sentencepiece and gpt2",
-         (folder / TokenizerManifest::kFileName).string(), manifest.kind);
-  }
+  const auto* const kind =
+      std::ranges::find_if(kKinds, [&](const TokenizerKind* each) { return each->name == manifest.kind; });
+  check(kind != std::end(kKinds), "{}: kind \"{}\" is unknown; known are {}",
+        (folder / TokenizerManifest::kFileName).string(), manifest.kind, all_names());
+  std::unique_ptr<Tokenizer> tokenizer = (*kind)->load(folder);
   check(tokenizer->hash() == manifest.hash,
         "{}: the tokenizer's files are not those that were saved here (hash {:016x}, but {} says {:016x}); restore "
         "them, or delete {} to accept them as a new tokenizer",
@@ -38,45 +41,30 @@ std::unique_ptr<Tokenizer> load_saved(const fs::path& folder, const TokenizerMan
   return tokenizer;
 }
 
-std::unique_ptr<Tokenizer> load_folder(const fs::path& folder) {
-  if (const auto manifest = read_tokenizer_manifest(folder)) return load_saved(folder, *manifest);
-  if (fs::exists(folder / kModelFile)) return make_sentencepiece_tokenizer(folder / kModelFile);
-  for (const auto& [vocab, merges] : kGpt2Files) {
-    if (fs::exists(folder / vocab) || fs::exists(folder / merges)) {
-      return make_gpt2_tokenizer(folder / vocab, folder / merges);
-    }
-  }
-  check(
-      !fs::exists(folder / "tokenizer.json"),
-      "{}: holds only a Hugging Face tokenizer.json, which llmz does not read; put tokenizer.model (SentencePiece) or "
-      "vocab.json and merges.txt (GPT-2) beside it",
-      folder.string());
-  fail("{}: holds no tokenizer; expected tokenizer.model (SentencePiece), or vocab.json and merges.txt (GPT-2)",
-       folder.string());
-}
-
 }  // namespace
 
 Tokenizer::~Tokenizer() = default;
 
 std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& where) {
-  if (where == "bytes") return make_bytes_tokenizer();
-  check(fs::exists(where),
-        "{}: no such tokenizer; give a folder, a SentencePiece .model file, one of GPT-2's two files (vocab.json and "
-        "merges.txt), or the word bytes; `llmz data prepare --tokenizer train:VOCAB` makes a new one",
-        where.string());
-  if (fs::is_directory(where)) return load_folder(where);
-  if (where.extension() == ".model") return make_sentencepiece_tokenizer(where);
-  for (const auto& [vocab, merges] : kGpt2Files) {
-    if (where.filename() == vocab || where.filename() == merges) {
-      return make_gpt2_tokenizer(where.parent_path() / vocab, where.parent_path() / merges);
-    }
+  for (const TokenizerKind* kind : kKinds) {
+    if (!kind->has_files && where == kind->name) return kind->load(where);
   }
-  fail(
-      "{}: is not named as a tokenizer; known are *.model (SentencePiece) and, for GPT-2, vocab.json with merges.txt "
-      "or "
-      "encoder.json with vocab.bpe",
-      where.string());
+  check(fs::exists(where),
+        "{}: no such tokenizer; give a folder or one of its files: {}; `llmz data prepare --tokenizer train:VOCAB` "
+        "makes a new one",
+        where.string(), all_files());
+  const bool in_folder = fs::is_directory(where);
+  if (in_folder) {
+    if (const auto manifest = read_tokenizer_manifest(where)) return load_saved(where, *manifest);
+  }
+  for (const TokenizerKind* kind : kKinds) {
+    if (auto tokenizer = kind->find(where)) return tokenizer;
+  }
+  check(in_folder, "{}: is not named as a tokenizer; known are: {}", where.string(), all_files());
+  check(!fs::exists(where / "tokenizer.json"),
+        "{}: holds only a Hugging Face tokenizer.json, which llmz does not read; put one of these beside it: {}",
+        where.string(), all_files());
+  fail("{}: holds no tokenizer; known are: {}", where.string(), all_files());
 }
 
 }  // namespace llmz::data

@@ -38,8 +38,18 @@ void write_tokenizer_manifest(const std::filesystem::path& folder, const Tokeniz
 /// `text` on one line: control characters and, with `escape_high`, bytes from 0x80 as \n, \t, \x1b.
 std::string printable(std::string_view text, bool escape_high = false);
 
-std::unique_ptr<Tokenizer> make_bytes_tokenizer();
-std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(const std::filesystem::path& model);
-std::unique_ptr<Tokenizer> make_gpt2_tokenizer(const std::filesystem::path& vocab, const std::filesystem::path& merges);
+/// A kind of tokenizer: what its own file tells of it, and a row in tokenizer.cpp.
+struct TokenizerKind {
+  const char* name;   ///< in the manifest
+  const char* files;  ///< how a user is told what to give; a kind without files is opened by its name
+  bool has_files;
+  /// From a folder that `save` wrote.
+  std::unique_ptr<Tokenizer> (*load)(const std::filesystem::path& folder);
+  /// From a folder without a manifest, or a file, that is there; nothing if it is not named as one of this kind.
+  std::unique_ptr<Tokenizer> (*find)(const std::filesystem::path& where);
+};
+extern const TokenizerKind kBytesTokenizer;
+extern const TokenizerKind kSentencePieceTokenizer;
+extern const TokenizerKind kGpt2Tokenizer;
 
 }  // namespace llmz::data
