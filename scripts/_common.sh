@@ -40,12 +40,13 @@ from_caller() {
   esac
 }
 
+# install_dependencies [OPTION of install_deps.sh ...]
 install_dependencies() {
   step "Checking what llmz is built from"
   if [ "${LLMZ_SKIP_INSTALL:-0}" = 1 ]; then
     say "skipped, since LLMZ_SKIP_INSTALL=1"
   else
-    "$root/scripts/install_deps.sh"
+    "$root/scripts/install_deps.sh" "$@"
   fi
 }
 

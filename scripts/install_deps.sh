@@ -2,6 +2,7 @@
 # Installs what llmz is built from, with apt: the one list of packages. Quick, and needs no rights, when all is there.
 #   scripts/install_deps.sh           install what is missing
 #   scripts/install_deps.sh --check   only say what is missing; exit code 1 if anything is
+#   --style                           also what scripts/check_style.sh runs, some hundreds of megabytes
 # NVIDIA's CUDA toolkit and NCCL are never installed from here: llmz finds them where they are.
 set -euo pipefail
 
@@ -21,12 +22,12 @@ useful=(
   ccache                     # faster rebuilds
   openmpi-bin libopenmpi-dev # training in several processes
   bible-kjv                  # quickstart's text
-  clang-format clang-tidy shellcheck # scripts/check_style.sh
 )
+for_style=(clang-format clang-tidy shellcheck) # scripts/check_style.sh
 cmake_least=3.24
 
 usage() {
-  sed -n '2,5s/^# \{0,1\}//p' "$0"
+  sed -n '2,6s/^# \{0,1\}//p' "$0"
 }
 
 say() { printf '%s\n' "$*"; }
@@ -126,15 +127,17 @@ install() {
 }
 
 check_only=0
-case ${1:-} in
-  "") ;;
-  --check) check_only=1 ;;
-  -h | --help)
-    usage
-    exit 0
-    ;;
-  *) die "unknown option '$1'; see --help" ;;
-esac
+for option in "$@"; do
+  case $option in
+    --check) check_only=1 ;;
+    --style) useful+=("${for_style[@]}") ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    *) die "unknown option '$option'; see --help" ;;
+  esac
+done
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then explain_other_system; fi
 

@@ -14,7 +14,7 @@ case ${1:-} in
     ;;
 esac
 
-install_dependencies
+install_dependencies --style
 # A folder that quickstart.sh made knows no tests and, without a GPU, no device code.
 settings=()
 if grep -qs '^LLMZ_TESTS:BOOL=OFF' "$build/CMakeCache.txt"; then
