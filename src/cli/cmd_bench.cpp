@@ -1,4 +1,4 @@
-#include "src/cli/bench.h"
+#include "src/cli/commands.h"
 
 namespace llmz::cli {
 

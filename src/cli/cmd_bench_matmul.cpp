@@ -3,10 +3,13 @@
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/threads.h"
 #include "llmz/run/trainer.h"
-#include "src/cli/bench.h"
+#include "src/cli/commands.h"
+#include "src/report/bench.h"
 
 namespace llmz::cli {
 namespace {
+
+using namespace report;
 
 struct BenchMatmulOptions {
   int64_t tokens = 2048, hidden = 512, intermediate = 1376, vocabulary = 32000, loss_chunk = 1024, threads = 0;

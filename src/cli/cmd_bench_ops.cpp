@@ -12,10 +12,13 @@
 #include "llmz/ops/quant.h"
 #include "llmz/ops/threads.h"
 #include "llmz/run/trainer.h"
-#include "src/cli/bench.h"
+#include "src/cli/commands.h"
+#include "src/report/bench.h"
 
 namespace llmz::cli {
 namespace {
+
+using namespace report;
 
 struct BenchOpsOptions {
   int64_t batch = 8, sequence = 256, hidden = 512, heads = 8, intermediate = 1376, vocabulary = 32000, threads = 0;

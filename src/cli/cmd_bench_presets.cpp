@@ -10,12 +10,15 @@
 
 #include "llmz/core/error.h"
 #include "llmz/run/presets.h"
-#include "src/cli/bench.h"
+#include "src/cli/commands.h"
+#include "src/report/bench.h"
 
 extern char** environ;
 
 namespace llmz::cli {
 namespace {
+
+using namespace report;
 
 using Json = nlohmann::ordered_json;
 

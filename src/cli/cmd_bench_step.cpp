@@ -9,10 +9,13 @@
 #include "llmz/ops/threads.h"
 #include "llmz/run/config_io.h"
 #include "llmz/run/trainer.h"
-#include "src/cli/bench.h"
+#include "src/cli/commands.h"
+#include "src/report/bench.h"
 
 namespace llmz::cli {
 namespace {
+
+using namespace report;
 
 using Clock = std::chrono::steady_clock;
 

@@ -6,12 +6,14 @@
 #include "llmz/core/error.h"
 #include "llmz/core/version.h"
 #include "src/cli/commands.h"
-#include "src/cli/doctor.h"
-#include "src/cli/rank_map.h"
+#include "src/report/doctor.h"
+#include "src/report/rank_map.h"
 #include "src/cli/ranks.h"
 
 namespace llmz::cli {
 namespace {
+
+using namespace report;
 
 void print_report_text(const Finding& f) {
   fmt::print("{:<8} {:<16} {}\n", state_name(f.state), f.name, f.what);

@@ -29,6 +29,12 @@ Command add_doctor(CLI::App& app);
 Command add_data_prepare(CLI::App& data);
 Command add_data_inspect(CLI::App& data);
 
+/// Subcommands of `bench`.
+Command add_bench_matmul(CLI::App& bench);
+Command add_bench_ops(CLI::App& bench);
+Command add_bench_step(CLI::App& bench);
+Command add_bench_presets(CLI::App& bench);
+
 /// `--set a.b=value`, as often as wanted.
 void add_set_option(CLI::App& parser, std::vector<std::string>& overrides);
 

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "llmz/dist/world.h"
-#include "src/cli/doctor.h"
+#include "src/report/doctor.h"
 
-namespace llmz::cli {
+namespace llmz::report {
 
 /// Where the ranks of a run stand, as `train` with train.device = "auto" would place them.
 struct RankMap {
@@ -26,4 +26,4 @@ Finding try_connection(dist::World& world, const RankMap& map);
 /// A row a rank.
 std::string rank_table(const RankMap& map);
 
-}  // namespace llmz::cli
+}  // namespace llmz::report

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-namespace llmz::cli {
+namespace llmz::report {
 
 enum class State {
   ok,
@@ -28,4 +28,4 @@ std::vector<Finding> examine_machine(int threads);
 /// What llmz is made of and runs with: its own build, libraries, GPUs, several processes.
 std::vector<Finding> examine_software();
 
-}  // namespace llmz::cli
+}  // namespace llmz::report

@@ -7,9 +7,8 @@
 
 #include "llmz/core/exec.h"
 #include "llmz/run/trainer.h"
-#include "src/cli/commands.h"
 
-namespace llmz::cli {
+namespace llmz::report {
 
 /// Seconds of one run of something that was run several times.
 struct Timing {
@@ -57,10 +56,4 @@ std::string describe(const train::Placement& placement);
 double matmul_peak(const train::Placement& placement);
 std::string peak_name(const train::Placement& placement);
 
-/// Subcommands of `bench`.
-Command add_bench_matmul(CLI::App& bench);
-Command add_bench_ops(CLI::App& bench);
-Command add_bench_step(CLI::App& bench);
-Command add_bench_presets(CLI::App& bench);
-
-}  // namespace llmz::cli
+}  // namespace llmz::report

@@ -1,4 +1,4 @@
-#include "src/cli/bench.h"
+#include "src/report/bench.h"
 
 #include <algorithm>
 #include <chrono>
@@ -9,7 +9,7 @@
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/threads.h"
 
-namespace llmz::cli {
+namespace llmz::report {
 namespace {
 
 constexpr uint64_t kSeed = 1;
@@ -107,4 +107,4 @@ std::string peak_name(const train::Placement& placement) {
   return placement.device.type == DeviceType::cpu ? "2048 x 2048 x 2048" : "8192 x 8192 x 8192";
 }
 
-}  // namespace llmz::cli
+}  // namespace llmz::report

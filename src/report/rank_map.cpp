@@ -1,4 +1,4 @@
-#include "src/cli/rank_map.h"
+#include "src/report/rank_map.h"
 
 #include <algorithm>
 #include <chrono>
@@ -8,7 +8,7 @@
 #include "llmz/core/transfer.h"
 #include "llmz/run/trainer.h"
 
-namespace llmz::cli {
+namespace llmz::report {
 namespace {
 
 std::string plural(size_t count, const char* what) {
@@ -101,4 +101,4 @@ std::string rank_table(const RankMap& map) {
   return text + "\n";
 }
 
-}  // namespace llmz::cli
+}  // namespace llmz::report

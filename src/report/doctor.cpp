@@ -1,4 +1,4 @@
-#include "src/cli/doctor.h"
+#include "src/report/doctor.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <dnnl.h>
@@ -21,9 +21,9 @@
 #include "llmz/ops/threads.h"
 #include "llmz/engine/matmul_peak.h"
 #include "llmz/run/trainer.h"
-#include "src/cli/bench.h"
+#include "src/report/bench.h"
 
-namespace llmz::cli {
+namespace llmz::report {
 namespace {
 
 constexpr double kGiga = 1e9;
@@ -289,4 +289,4 @@ std::vector<Finding> examine_software() {
   return findings;
 }
 
-}  // namespace llmz::cli
+}  // namespace llmz::report
