@@ -1,9 +1,7 @@
 #include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "llmz/core/error.h"
-#include "llmz/core/random.h"
 #include "llmz/core/system.h"
 #include "llmz/engine/engine.h"
 #include "llmz/ops/threads.h"
@@ -11,23 +9,18 @@
 #include "llmz/run/trainer.h"
 #include "src/cli/commands.h"
 #include "src/report/bench.h"
+#include "src/report/step_runner.h"
 
 namespace llmz::cli {
 namespace {
 
 using namespace report;
 
-using Clock = std::chrono::steady_clock;
-
 struct BenchStepOptions {
   std::string config, model = "llama-60m";
   std::vector<std::string> overrides;
   int64_t micro_batch = 0, sequence = 0, repeat = 5, threads = 0;  // 0: as the configuration says
   bool json = false;
-};
-
-struct StepTimes {
-  std::vector<double> begin, micro, update, whole;
 };
 
 struct StepReport {
@@ -68,47 +61,6 @@ double attention_flops(const model::ModelConfig& model, int64_t sequence) {
   const double forward = 2 * 2 * width * static_cast<double>(sequence + 1) / 2;
   return 3 * forward * static_cast<double>(model.layers);
 }
-
-/// One optimizer step on made-up tokens; returns its seconds in `times`.
-class StepRunner {
- public:
-  StepRunner(train::Engine& engine, const train::RunConfig& config) : engine_(engine), lr_(config.optimizer.lr) {
-    const auto count = static_cast<size_t>(config.train.micro_batch * config.train.sequence);
-    const RandomStream random(config.train.seed, Purpose::sampling);
-    for (size_t i = 0; i <= count; ++i) {
-      ids_.push_back(static_cast<int32_t>(random.below(i, static_cast<uint64_t>(config.model.vocab_size))));
-    }
-  }
-
-  void run(StepTimes& times) {
-    const std::span<const int32_t> ids(ids_);
-    const size_t count = ids.size() - 1;
-    const auto start = Clock::now();
-    engine_.begin_step(step_ + 1);
-    const auto begun = now();
-    engine_.micro_step(ids.first(count), ids.last(count), 1.0f / static_cast<float>(count));
-    const auto summed = now();
-    engine_.update(++step_, lr_);
-    const auto end = now();
-    const auto seconds = [](auto from, auto to) { return std::chrono::duration<double>(to - from).count(); };
-    times.begin.push_back(seconds(start, begun));
-    times.micro.push_back(seconds(begun, summed));
-    times.update.push_back(seconds(summed, end));
-    times.whole.push_back(seconds(start, end));
-  }
-
- private:
-  /// The time when what was asked for so far is done.
-  Clock::time_point now() {
-    if (engine_.memory().gpu() != nullptr) engine_.memory().gpu()->synchronize();
-    return Clock::now();
-  }
-
-  train::Engine& engine_;
-  double lr_;
-  std::vector<int32_t> ids_;
-  int64_t step_ = 0;
-};
 
 StepReport measure(const train::RunConfig& config, int64_t repeat) {
   const train::EngineOptions options = train::engine_options(config);

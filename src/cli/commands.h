@@ -24,6 +24,9 @@ Command add_grads(CLI::App& app);
 Command add_data(CLI::App& app);
 Command add_bench(CLI::App& app);
 Command add_doctor(CLI::App& app);
+Command add_init(CLI::App& app);
+Command add_help(CLI::App& app);
+Command add_version(CLI::App& app);
 
 /// Subcommands of `data`.
 Command add_data_prepare(CLI::App& data);
@@ -40,10 +43,17 @@ void add_set_option(CLI::App& parser, std::vector<std::string>& overrides);
 
 /// Validators whose errors and help are short: "must be at least 1".
 CLI::Validator at_least(double low);
+/// Turns a number with one of the units ("8GB", "1.5 h") into a plain one; letters may be large or small.
+CLI::Validator amount(std::vector<std::pair<std::string, double>> units);
 
 /// --device and --precision of commands that use a finished model (train::place).
 void add_placement(CLI::App& parser, std::string& device, std::string& precision);
 CLI::Validator between(double low, double high);
+
+/// What `llmz`, `llmz help` and `llmz --help` print.
+std::string program_help(const CLI::App& app);
+/// That `parent` has no command `word`, with the nearest.
+std::string no_command(const CLI::App& parent, const std::string& word);
 
 /// The "Example:" line under a subcommand's help.
 void set_example(CLI::App& parser, const std::string& example);

@@ -4,6 +4,8 @@
 #include <iterator>
 #include <new>
 
+#include "llmz/run/presets.h"
+#include "llmz/core/builtin.h"
 #include "llmz/core/error.h"
 #include "llmz/core/log.h"
 #include "llmz/core/version.h"
@@ -11,6 +13,26 @@
 #include "src/cli/ranks.h"
 
 namespace {
+
+constexpr const char* kFirstSteps =
+    "llmz doctor                                   what this machine can do\n"
+    "  llmz data prepare --input book.txt --out data/mine --tokenizer train:4096 --validation 0.02\n"
+    "  llmz init --data data/mine --time 2h mine.json    a configuration for it, every key explained\n"
+    "  llmz plan mine.json                           the memory that it takes, to the byte\n"
+    "  llmz train mine.json\n"
+    "  llmz eval out/mine --data data/mine\n"
+    "  llmz generate out/mine --prompt \"Once upon a time\"\n"
+    "  llmz help COMMAND                             all that a command takes";
+
+/// The names that the program knows by itself.
+std::string built_in() {
+  using namespace llmz;
+  return fmt::format(
+      "\n\nBuilt in (llmz train NAME, \"model\": NAME, \"preset\": NAME):\n  configurations  {}\n  models          {}\n"
+      "  presets         {}\n",
+      fmt::join(builtin_names(builtin_configs()), ", "), fmt::join(builtin_names(builtin_models()), ", "),
+      fmt::join(train::preset_names(), ", "));
+}
 
 int run(int argc, char** argv) {
   CLI::App app{"llmz: pretrain LLaMA and GPT-2 models with small activations, from one JSON file", "llmz"};
@@ -20,14 +42,19 @@ int run(int argc, char** argv) {
   app.failure_message(CLI::FailureMessage::help);
   std::string log_level = "info";
   app.add_option("--log-level", log_level, "trace, debug, info, warn, error or off")->capture_default_str();
-  llmz::cli::set_example(app, "llmz train configs/quickstart.json\n  llmz COMMAND --help");
+  llmz::cli::set_example(app, kFirstSteps + built_in());
 
   using namespace llmz::cli;
-  const Command commands[] = {add_data(app), add_train(app), add_eval(app),  add_generate(app),
-                              add_plan(app), add_bench(app), add_grads(app), add_doctor(app)};
+  const Command commands[] = {add_doctor(app), add_data(app), add_init(app),     add_plan(app),
+                              add_train(app),  add_eval(app), add_generate(app), add_bench(app),
+                              add_grads(app),  add_help(app), add_version(app)};
+  if (argc == 1) {
+    fmt::print("{}", program_help(app));
+    return 0;
+  }
   const auto is_named = [&](const Command& c) { return c.parser->get_name() == argv[1]; };
   if (argc > 1 && argv[1][0] != '-' && std::none_of(std::begin(commands), std::end(commands), is_named)) {
-    std::fprintf(stderr, "llmz: there is no command '%s'; `llmz --help` lists them\n", argv[1]);
+    std::fprintf(stderr, "llmz: %s\n", no_command(app, argv[1]).c_str());
     return 2;
   }
   try {

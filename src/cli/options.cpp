@@ -40,6 +40,25 @@ CLI::Validator between(double low, double high) {
   return CLI::Validator(check, "(" + what + ")");
 }
 
+CLI::Validator amount(std::vector<std::pair<std::string, double>> units) {
+  const auto convert = [units](std::string& text) {
+    double value = 0;
+    const char* const end = text.data() + text.size();
+    const auto [after, code] = std::from_chars(text.data(), end, value);
+    std::string unit(after, end);
+    unit.erase(0, unit.find_first_not_of(' '));
+    std::vector<std::string> known;
+    for (const auto& [name, factor] : units) {
+      known.push_back(name);
+      if (code != std::errc() || value <= 0 || CLI::detail::to_lower(name) != CLI::detail::to_lower(unit)) continue;
+      text = fmt::format("{:.0f}", value * factor);
+      return std::string();
+    }
+    return fmt::format("'{}' must be a number above 0 with a unit: {}", text, fmt::join(known, ", "));
+  };
+  return CLI::Validator(convert, "");
+}
+
 void set_example(CLI::App& parser, const std::string& example) { parser.footer("Example:\n  " + example); }
 
 void add_placement(CLI::App& parser, std::string& device, std::string& precision) {

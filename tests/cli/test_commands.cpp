@@ -186,7 +186,10 @@ TEST_CASE("every command has help with an example", "[cli]") {
                                                           {"bench"},
                                                           {"bench", "matmul"},
                                                           {"bench", "ops"},
-                                                          {"bench", "step"}};
+                                                          {"bench", "step"},
+                                                          {"init"},
+                                                          {"help"},
+                                                          {"version"}};
   for (std::vector<std::string> command : commands) {
     command.push_back("--help");
     const Outcome outcome = run_llmz(scratch.path(), command);
@@ -194,6 +197,36 @@ TEST_CASE("every command has help with an example", "[cli]") {
     CHECK(outcome.exit_code == 0);
     CHECK_THAT(outcome.out, contains("Example:\n  llmz ") && contains("--help"));
   }
+}
+
+TEST_CASE("bare llmz, help and version show the way", "[cli]") {
+  const ScratchFolder scratch;
+  const auto said = [&](const std::vector<std::string>& arguments) {
+    const Outcome outcome = run_llmz(scratch.path(), arguments);
+    CAPTURE(arguments, outcome.err);
+    CHECK(outcome.exit_code == 0);
+    CHECK(outcome.err.empty());
+    return outcome.out;
+  };
+  const std::string help = said({});
+  CHECK_THAT(help, contains("llmz init --data") && contains("llama-60m-c4") && contains("compact_n4"));
+  CHECK(said({"help"}) == help);
+  CHECK(said({"--help"}) == help);
+  CHECK(said({"help", "train"}) == said({"train", "--help"}));
+  CHECK(said({"help", "bench", "step"}) == said({"bench", "step", "--help"}));
+  CHECK(said({"version"}) == said({"--version"}));
+  CHECK(said({"version"}).starts_with("llmz "));
+}
+
+TEST_CASE("names of models and configurations are known in any folder", "[cli]") {
+  const ScratchFolder scratch;
+  const auto total = [&](const std::vector<std::string>& arguments) {
+    return json_of(run_llmz(scratch.path(), arguments))["total"].get<int64_t>();
+  };
+  const int64_t named = total({"plan", "llama-60m-c4", "--json"});
+  CHECK(named == total({"plan", LLMZ_SOURCE_DIR "/configs/llama-60m-c4.json", "--json"}));
+  put(scratch / "run.json", R"({"model": "no-such-model", "train": {"micro_batch": 32, "global_batch": 512}})");
+  CHECK(named == total({"plan", "run.json", "--json", "--set", "model=llama-60m"}));
 }
 
 TEST_CASE("plan compares presets, shows them, and counts as the papers do", "[cli]") {

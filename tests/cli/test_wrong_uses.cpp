@@ -47,15 +47,18 @@ void put_llmc_shard(const fs::path& file, int tokens, int id) {
 
 TEST_CASE("wrong commands and options are one line", "[cli]") {
   const TinyRun run;
-  check_refused(run, {"trian", "tiny.json"}, {"trian"});
-  check_refused(run, {}, {"--help"});
+  check_refused(run, {"trian", "tiny.json"}, {"trian", "did you mean 'train'?"});
+  check_refused(run, {"help", "trian"}, {"trian", "did you mean 'train'?"});
+  check_refused(run, {"help", "train", "more"}, {"llmz train", "more"});
+  check_refused(run, {"version", "2"}, {"2"});
   check_refused(run, {"train"}, {"CONFIG"});
   check_refused(run, {"train", "tiny.json", "--resum"}, {"--resum"});
   check_refused(run, {"train", "tiny.json", "--resume", "--overwrite"}, {"--overwrite"});
   check_refused(run, {"data"}, {"--help"});
   check_refused(run, {"bench", "everything"}, {"--help"});
   check_refused(run, {"bench", "ops", "--only", "nothing like it"}, {"nothing like it"});
-  check_refused(run, {"bench", "step", "--model", "llama-9000b"}, {"llama-9000b"});
+  check_refused(run, {"bench", "step", "--model", "llama-9000b"}, {"llama-9000b", "did you mean", "llama-60m"});
+  check_refused(run, {"train", "llama-60m-c5"}, {"llama-60m-c5", "did you mean \"llama-60m-c4\"?"});
   check_refused(run, {"generate", "run", "--tokens", "many"}, {"many"});
   check_refused(run, {"--log-level", "loud", "doctor"}, {"loud"});
 }
