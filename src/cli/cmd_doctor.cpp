@@ -6,9 +6,9 @@
 #include "llmz/core/error.h"
 #include "llmz/core/version.h"
 #include "src/cli/commands.h"
+#include "src/cli/ranks.h"
 #include "src/report/doctor.h"
 #include "src/report/rank_map.h"
-#include "src/cli/ranks.h"
 
 namespace llmz::cli {
 namespace {

@@ -4,11 +4,11 @@
 #include <iterator>
 #include <new>
 
-#include "llmz/run/presets.h"
 #include "llmz/core/builtin.h"
 #include "llmz/core/error.h"
 #include "llmz/core/log.h"
 #include "llmz/core/version.h"
+#include "llmz/run/presets.h"
 #include "src/cli/commands.h"
 #include "src/cli/ranks.h"
 

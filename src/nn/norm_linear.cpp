@@ -21,7 +21,8 @@ NormLinear::NormLinear(BuildContext& context, NormPlace place, NormOptions norm,
       linear_(context, std::move(linear), *input_code_),
       dtype_(context.precision.activation),
       wants_row_sums_(!xhat_code().facts().exact && place == NormPlace::before &&
-                      norm_constants().value(context.activations.norm_constant, "norm_constant") == NormConstant::outputs),
+                      norm_constants().value(context.activations.norm_constant, "norm_constant") ==
+                          NormConstant::outputs),
       xhat_name_(norm.name + ".xhat"),
       out_name_(norm.name + ".out"),
       dout_name_(norm.name + ".dout") {

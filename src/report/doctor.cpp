@@ -16,10 +16,10 @@
 #include "llmz/core/system.h"
 #include "llmz/core/version.h"
 #include "llmz/dist/world.h"
+#include "llmz/engine/matmul_peak.h"
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/threads.h"
-#include "llmz/engine/matmul_peak.h"
 #include "llmz/run/trainer.h"
 #include "src/report/bench.h"
 

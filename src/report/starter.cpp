@@ -4,14 +4,14 @@
 #include <cmath>
 #include <optional>
 
-#include "llmz/run/config_io.h"
-#include "llmz/run/presets.h"
 #include "llmz/core/builtin.h"
 #include "llmz/core/error.h"
 #include "llmz/core/system.h"
 #include "llmz/data/dataset.h"
 #include "llmz/engine/engine.h"
 #include "llmz/engine/matmul_peak.h"
+#include "llmz/run/config_io.h"
+#include "llmz/run/presets.h"
 #include "llmz/run/trainer.h"
 #include "src/report/bench.h"
 #include "src/report/step_runner.h"

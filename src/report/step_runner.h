@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "llmz/run/config.h"
 #include "llmz/engine/engine.h"
+#include "llmz/run/config.h"
 
 namespace llmz::report {
 

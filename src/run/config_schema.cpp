@@ -30,8 +30,8 @@ config::Fields<PrecisionConfig> precision_fields() {
       .key(
           "compute", &P::compute,
           "weights and activations in products; sums are fp32. tf32: fp32 numbers, rounded in a GPU's products. auto = "
-           "bf16 on a GPU and on a CPU that multiplies it (AVX-512 bf16, AMX), else fp32",
-           one_of({"auto", "fp32", "tf32", "bf16"}))
+          "bf16 on a GPU and on a CPU that multiplies it (AVX-512 bf16, AMX), else fp32",
+          one_of({"auto", "fp32", "tf32", "bf16"}))
       .key("weights", &P::weights,
            "how bf16 weights take in updates smaller than their spacing: an fp32 master copy, stochastic rounding, or "
            "not (nearest)",

@@ -5,8 +5,8 @@
 
 #include "llmz/data/dataset.h"
 #include "llmz/data/loader.h"
-#include "llmz/text/tokenizer.h"
 #include "llmz/run/config.h"
+#include "llmz/text/tokenizer.h"
 
 namespace llmz::train {
 

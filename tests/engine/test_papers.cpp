@@ -5,12 +5,12 @@
 #include <cmath>
 
 #include "catch.h"
+#include "engine/naive_llama.h"
 #include "llmz/core/random.h"
-#include "llmz/run/config_io.h"
 #include "llmz/engine/engine.h"
+#include "llmz/run/config_io.h"
 #include "llmz/run/presets.h"
 #include "llmz/run/trainer.h"
-#include "engine/naive_llama.h"
 
 using namespace llmz;
 using namespace llmz::train;

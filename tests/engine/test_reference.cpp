@@ -4,11 +4,11 @@
 #include <nlohmann/json.hpp>
 
 #include "catch.h"
+#include "llmz/engine/engine.h"
 #include "llmz/io/files.h"
 #include "llmz/io/safetensors.h"
 #include "llmz/model/hf_config.h"
 #include "llmz/run/checkpoint.h"
-#include "llmz/engine/engine.h"
 
 using namespace llmz;
 namespace fs = std::filesystem;

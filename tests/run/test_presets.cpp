@@ -3,12 +3,12 @@
 #include <cstring>
 
 #include "catch.h"
-#include "llmz/run/config_io.h"
-#include "llmz/run/presets.h"
 #include "llmz/core/random.h"
 #include "llmz/engine/engine.h"
 #include "llmz/ops/matmul.h"
 #include "llmz/run/checkpoint.h"
+#include "llmz/run/config_io.h"
+#include "llmz/run/presets.h"
 #include "llmz/run/trainer.h"
 #include "run/temp_folder.h"
 

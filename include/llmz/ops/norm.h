@@ -5,8 +5,8 @@
 
 namespace llmz::ops {
 
-/// RMSNorm (Zhang & Sennrich 2019) over the last dimension of x[T,H], or of x[…,H] with T rows in all, such as the heads
-/// of a token:
+/// RMSNorm (Zhang & Sennrich 2019) over the last dimension of x[T,H], or of x[…,H] with T rows in all, such as the
+/// heads of a token:
 ///   rstd[t] = 1/√(mean(x²) + eps),  x̂ = x·rstd,  out = x̂·gain.
 /// `xhat` may be absent; where present it is written in its own dtype and `out` is made from what was written, so
 /// that `norm_apply_gain(out, xhat, gain)` later repeats `out` bit for bit. `rstd` [T] is f32 (f64 for f64). `sketch`:

@@ -6,10 +6,10 @@
 #include <optional>
 #include <string>
 
-#include "llmz/text/tokenizer.h"
 #include "llmz/dist/world.h"
-#include "llmz/run/config.h"
 #include "llmz/engine/engine.h"
+#include "llmz/run/config.h"
+#include "llmz/text/tokenizer.h"
 
 namespace llmz::train {
 

@@ -4,10 +4,10 @@
 #include <string>
 #include <vector>
 
+#include "llmz/engine/ranks.h"
 #include "llmz/model/config.h"
 #include "llmz/nn/config.h"
 #include "llmz/optim/config.h"
-#include "llmz/engine/ranks.h"
 
 namespace llmz::train {
 

@@ -4,8 +4,8 @@
 #include <optional>
 
 #include "llmz/dist/world.h"
-#include "llmz/run/config.h"
 #include "llmz/engine/engine.h"
+#include "llmz/run/config.h"
 
 namespace llmz::train {
 
