@@ -34,9 +34,9 @@ bool draws(const codec::CodecConfig& gate_up) {
   const model::ModelConfig config{.architecture = "llama",
                                   .vocab_size = 11,
                                   .hidden = 8,
+                                  .intermediate = 12,
                                   .layers = 1,
                                   .heads = 2,
-                                  .intermediate = 12,
                                   .context = 4};
   return model::make_model(config, options, recorder)->draws_each_pass();
 }
