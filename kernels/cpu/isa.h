@@ -14,6 +14,9 @@
 
 #include <cstdint>
 #include <string_view>
+#include <type_traits>
+
+#include "llmz/core/dtype.h"
 
 #define LLMZ_INLINE inline __attribute__((always_inline))
 
@@ -54,10 +57,15 @@ void check_environment_isa();
 template <auto kLoop>
 struct Simd;
 
-/// Calls kLoop, as compiled for the process's instruction set, or for one that is named.
+/// Calls kLoop, as compiled for the process's instruction set, or for one that is named. Loops over fp64, which is
+/// there for checks, are the baseline's everywhere, so that what a check sees depends on no processor.
 template <class Result, class... Args, Result (*kLoop)(Args...)>
 struct Simd<kLoop> {
-  Result operator()(Args... args) const { return at(isa(), args...); }
+  template <class T>
+  static constexpr bool kTakes = (std::is_same_v<std::remove_cv_t<std::remove_pointer_t<Args>>, T> || ...);
+  static constexpr bool kDouble = kTakes<double> && !kTakes<float> && !kTakes<bf16>;
+
+  Result operator()(Args... args) const { return at(kDouble ? Isa::baseline : isa(), args...); }
 
 #ifdef LLMZ_ISA_CLONES
   static Result at(Isa set, Args... args) {
