@@ -8,31 +8,19 @@
 #include "llmz/ops/projector.h"
 
 namespace llmz::optim {
-namespace {
-
-/// The coefficient where a parameter decays, 0 elsewhere.
-float decay_of(const OptimizerConfig& config, const RuleSelection& selection, const Parameter& p) {
-  OptimizerConfig own = config;
-  own.weight_decay = selection.weight_decay.value_or(config.weight_decay);
-  return weight_decay_of(own, p);
-}
-
-}  // namespace
-
 Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<Parameter*>& parameters,
                      const std::vector<RuleChoice>& choices, Memory& memory, const StatePrecision& precision)
     : elsewhere_(std::make_unique<Memory>(memory.target())) {
   for (size_t i = 0; i < parameters.size(); ++i) {
     const Parameter& p = *parameters[i];
-    const RuleSelection& selection = choices.at(i).selection;
-    const RuleContext context{.config = config,
-                              .settings = selection.settings,
+    const RuleChoice& choice = choices.at(i);
+    const RuleContext context{.settings = choice.settings,
                               .precision = precision,
                               .memory = p.owner.elsewhere ? *elsewhere_ : memory,
                               .index = static_cast<uint32_t>(i),
-                              .weight_decay = decay_of(config, selection, p)};
-    const double scale = static_cast<double>(lr_scale_of(config, p)) * static_cast<double>(selection.lr_scale);
-    rows_.push_back({&p, scale, choices[i].row->make(context, p)});
+                              .weight_decay = weight_decay_of(config, p) * choice.place.decay_scale};
+    const double scale = static_cast<double>(lr_scale_of(config, p)) * static_cast<double>(choice.place.lr_scale);
+    rows_.push_back({&p, scale, choice.row->make(context, p)});
   }
 }
 

@@ -13,20 +13,6 @@ DType dtype_of_moments(const StatePrecision& precision, const Parameter& p) {
 
 }  // namespace
 
-float RuleContext::number(const char* key, float otherwise) const {
-  const auto at = settings.find(key);
-  return at == settings.end() ? otherwise : static_cast<float>(std::get<double>(at->second));
-}
-
-std::string RuleContext::text(const char* key, const std::string& otherwise) const {
-  const auto at = settings.find(key);
-  return at == settings.end() ? otherwise : std::get<std::string>(at->second);
-}
-
-ops::AdamConstants RuleContext::constants() const {
-  return {number("beta1", config.beta1), number("beta2", config.beta2), number("eps", config.eps)};
-}
-
 Rule::Rule(const RuleContext& context, const Parameter& parameter)
     : parameter_(parameter),
       memory_(&context.memory),

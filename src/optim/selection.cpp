@@ -70,29 +70,6 @@ const RuleRow& row_named(std::string_view name, RuleTable table, const std::stri
   fail("{} '{}' is unknown; known: {}", key, name, fmt::join(known, ", "));
 }
 
-void check_setting(const std::string& entry, const RuleRow& row, const std::string& key,
-                   const std::variant<double, std::string>& value) {
-  std::vector<std::string> known = {"where", "use", "lr_scale", "weight_decay"};
-  for (const RuleField& field : row.fields) {
-    known.emplace_back(field.key);
-    if (key != field.key) continue;
-    const std::string name = fmt::format("{}.{}", entry, key);
-    if (field.allowed.empty()) {
-      const auto* number = std::get_if<double>(&value);
-      check(number != nullptr, "{} is a number", name);
-      check(*number >= field.least && *number <= field.most, "{} = {} must lie in [{}, {}]", name, *number, field.least,
-            field.most);
-    } else {
-      const auto* text = std::get_if<std::string>(&value);
-      const std::string all = fmt::format("|{}|", field.allowed);
-      check(text != nullptr && all.find("|" + *text + "|") != std::string::npos, "{} is one of {}", name,
-            field.allowed);
-    }
-    return;
-  }
-  fail("{}: {} has no setting '{}'; known: {}", entry, row.name, key, fmt::join(known, ", "));
-}
-
 /// One entry of the list that parameters go through.
 struct Entry {
   RuleChoice choice;
@@ -104,15 +81,17 @@ struct Entry {
 std::vector<Entry> entries_of(const OptimizerConfig& config, RuleTable table) {
   std::vector<Entry> entries;
   for (size_t i = 0; i < config.rules.size(); ++i) {
-    const RuleSelection& selection = config.rules[i];
+    const config::Choice& chosen = config.rules[i];
     const std::string name = fmt::format("optimizer.rules[{}]", i);
-    const RuleRow& row = row_named(selection.use, table, name + ".use");
-    parse_place(selection.where);
-    for (const auto& [key, value] : selection.settings) check_setting(name, row, key, value);
-    entries.push_back({{&row, selection}, fmt::format("{} (where \"{}\")", name, selection.where), true});
+    const auto& place = chosen.settings.get<RulePlace>();
+    entries.push_back({{&row_named(chosen.name, table, name + ".use"), place, chosen.settings},
+                       fmt::format("{} (where \"{}\")", name, place.where),
+                       true});
   }
   const auto add = [&](const RuleRow& row, std::string name, bool asked_for) {
-    entries.push_back({{&row, {.where = row.where, .use = row.name}}, std::move(name), asked_for});
+    RuleChoice choice{&row, {.where = row.where}, {}};
+    if (row.from_keys != nullptr) row.from_keys(config, choice.settings);
+    entries.push_back({std::move(choice), std::move(name), asked_for});
   };
   const RuleRow& rest = *table.front();
   if (config.name != rest.name) add(row_named(config.name, table, "optimizer.name"), "optimizer.name", true);
@@ -143,7 +122,7 @@ std::vector<RuleChoice> choose_rules(const OptimizerConfig& config, const std::v
   for (const Parameter* p : parameters) {
     for (Entry& entry : entries) {
       const RuleRow& row = *entry.choice.row;
-      if (!is_in(entry.choice.selection.where, *p) || (row.suits != nullptr && !row.suits(*p))) continue;
+      if (!is_in(entry.choice.place.where, *p) || (row.suits != nullptr && !row.suits(*p))) continue;
       entry.used = true;
       choices.push_back(entry.choice);
       break;
@@ -186,6 +165,7 @@ void validate(const OptimizerConfig& config) {
         "optimizer.first_moment_bits = {} is not known; allowed: 32, 8", config.first_moment_bits);
   check(config.first_moment_bits == 32 || config.moments == "factored",
         "optimizer.first_moment_bits = 8 goes with optimizer.moments = \"factored\", not \"{}\"", config.moments);
+  for (const config::Choice& rule : config.rules) parse_place(rule.settings.get<RulePlace>().where);
 }
 
 }  // namespace llmz::optim

@@ -40,6 +40,23 @@ config::Fields<DecayOn> decay_on_fields() {
       .key("embedding", &D::embedding, "weight decay touches the embeddings too");
 }
 
+config::ListType rule_list() {
+  using R = RulePlace;
+  const auto common =
+      config::Fields<R>()
+          .key("where", &R::where,
+               "the parameters: all, a group (blocks, with attention_output; embedding, head, norms), a kind (matrix, "
+               "gain, bias), or both (blocks.matrix)")
+          .key("lr_scale", &R::lr_scale, "factor on the learning rate, beside optimizer.lr_scale", at_least(0))
+          .key("decay_scale", &R::decay_scale, "factor on optimizer.weight_decay", at_least(0));
+  config::ListType list{.selector = "use", .meaning = "update rule", .common = config::in_bag(common), .choices = {}};
+  for (const RuleRow* row : rule_table()) {
+    list.choices.push_back(
+        {row->name, row->meaning, row->fields != nullptr ? row->fields() : config::Fields<config::Bag>()});
+  }
+  return list;
+}
+
 }  // namespace
 
 config::Fields<OptimizerConfig> optimizer_fields() {
@@ -62,7 +79,10 @@ config::Fields<OptimizerConfig> optimizer_fields() {
       .key("clip_norm", &O::clip_norm,
            "largest norm of the whole gradient, which is scaled down to it; 0 = no clipping", at_least(0))
       .object("lr_scale", &O::lr_scale, lr_scale_fields())
-      .object("decay_on", &O::decay_on, decay_on_fields());
+      .object("decay_on", &O::decay_on, decay_on_fields())
+      .list("rules", &O::rules,
+            "which rule updates what: the first entry that has a parameter and can update it; the rest goes to `name`",
+            rule_list());
 }
 
 config::Fields<ScheduleConfig> schedule_fields() {

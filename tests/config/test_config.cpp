@@ -44,6 +44,21 @@ TEST_CASE("an empty object gives every default") {
   CHECK(parse("{}").optimizer.lr == optim::OptimizerConfig{}.lr);
 }
 
+TEST_CASE("entries of optimizer.rules name a rule, where it is for, and its own settings") {
+  const RunConfig c = parse(R"({"optimizer": {"beta2": 0.9, "rules": [
+    {"where": "blocks.matrix", "use": "adamw_factored", "first_moment_bits": 8, "lr_scale": 2}, {"use": "adamw"}]}})");
+  REQUIRE(c.optimizer.rules.size() == 2);
+  CHECK(c.optimizer.rules[0].name == "adamw_factored");
+  CHECK(c.optimizer.rules[0].settings.get<optim::RulePlace>().where == "blocks.matrix");
+  CHECK(c.optimizer.rules[0].settings.get<optim::RulePlace>().lr_scale == 2);
+  CHECK(c.optimizer.rules[1].settings.get<optim::RulePlace>().where == "all");
+  const Json printed = to_json(c)["optimizer"]["rules"];
+  CHECK(printed[0]["first_moment_bits"] == 8);
+  CHECK(printed[1]["decay_scale"] == 1);
+  CHECK_ERROR(parse(R"({"optimizer": {"rules": [{"use": "adam"}]}})"), "optimizer.rules[0].use", "adamw_factored");
+  CHECK_ERROR(parse(R"({"optimizer": {"rules": [{"use": "adamw", "first_moment_bits": 8}]}})"), "first_moment_bits");
+}
+
 TEST_CASE("keys reach their members") {
   const RunConfig c = parse(R"({
     // a comment

@@ -11,11 +11,17 @@ using namespace llmz::optim;
 
 namespace {
 
+struct PlainSettings {
+  float momentum = 0.5f;
+};
+
 /// W −= lr·decay·W + lr·momentum·G, and what it did in `count` [1].
 class Plain final : public Rule {
  public:
   Plain(const RuleContext& c, const Parameter& p)
-      : Rule(c, p), momentum_(c.number("momentum", 0.5f)), count_(keep("count", {1}, DType::f32, /*by_rows=*/false)) {}
+      : Rule(c, p),
+        momentum_(c.settings.get<PlainSettings>().momentum),
+        count_(keep("count", {1}, DType::f32, /*by_rows=*/false)) {}
 
   void step(Exec&, const StepArgs& args) override {
     const ops::UpdateArgs now = update(args);
@@ -32,7 +38,11 @@ class Plain final : public Rule {
   Tensor count_;
 };
 
-constexpr RuleField kFields[] = {{"momentum", "factor on the gradient", 0, 1}};
+config::Fields<config::Bag> fields() {
+  return config::in_bag(config::Fields<PlainSettings>().key("momentum", &PlainSettings::momentum,
+                                                            "factor on the gradient", config::between(0, 1)));
+}
+
 constexpr RuleRow kPlain = {.name = "plain",
                             .meaning = "for this test",
                             .make = make_rule<Plain>,
@@ -40,7 +50,7 @@ constexpr RuleRow kPlain = {.name = "plain",
                             .owns = Owns::whole,
                             .suits = is_matrix,
                             .needs = "needs matrices",
-                            .fields = kFields};
+                            .fields = fields};
 
 std::vector<const RuleRow*> with_plain() {
   std::vector<const RuleRow*> rows(rule_table().begin(), rule_table().end());
@@ -76,6 +86,12 @@ struct Model {
   }
 };
 
+config::Choice entry(const char* rule, RulePlace place = {}) {
+  config::Choice choice{.name = rule, .settings = {}};
+  choice.settings.get<RulePlace>() = std::move(place);
+  return choice;
+}
+
 using Names = std::vector<std::string>;
 
 }  // namespace
@@ -104,7 +120,7 @@ TEST_CASE("the first entry that has a parameter and can update it does so") {
   CHECK(m.rules(config) == Names{"adamw", "adamw", "adamw", "adamw", "adamw"});
   config.moments = "factored";
   CHECK(m.rules(config) == Names{"adamw_factored", "adamw_factored", "adamw", "adamw_factored", "adamw"});
-  config.rules = {{.where = "attention_output", .use = "adamw"}, {.where = "blocks", .use = "plain"}};
+  config.rules = {entry("adamw", {.where = "attention_output"}), entry("plain", {.where = "blocks"})};
   CHECK(m.rules(config) == Names{"plain", "adamw", "adamw", "adamw_factored", "adamw"});
   config = {};
   config.name = "plain";  // where it says by itself, and AdamW for the rest
@@ -113,27 +129,25 @@ TEST_CASE("the first entry that has a parameter and can update it does so") {
 
 TEST_CASE("entries that mean nothing are refused") {
   const Model m;
-  const auto with = [](RuleSelection selection) {
+  const auto with = [](config::Choice selection) {
     OptimizerConfig config;
     config.rules = {std::move(selection)};
     return config;
   };
-  CHECK_ERROR(m.rules(with({.use = "plian"})), "optimizer.rules[0].use", "'plian'", "plain");
-  CHECK_ERROR(m.rules(with({.where = "blocs"})), "\"blocs\"");
-  CHECK_ERROR(m.rules(with({.where = "norms", .use = "plain"})), "optimizer.rules[0]", "norms", "needs matrices");
-  CHECK_ERROR(m.rules(with({.use = "adamw_subspace"})), "optimizer.rules[0]", "needs low-rank weight gradients");
-  CHECK_ERROR(m.rules(with({.where = "embedding"})), "optimizer.rules[0]", "no parameter left");
-  CHECK_ERROR(m.rules(with({.use = "plain", .settings = {{"momentun", 0.5}}})), "plain", "'momentun'", "momentum");
-  CHECK_ERROR(m.rules(with({.use = "plain", .settings = {{"momentum", 1.5}}})), "momentum = 1.5", "[0, 1]");
-  CHECK_ERROR(m.rules(with({.use = "plain", .settings = {{"momentum", "much"}}})), "momentum", "is a number");
+  CHECK_ERROR(m.rules(with(entry("plian"))), "optimizer.rules[0].use", "'plian'", "plain");
+  CHECK_ERROR(m.rules(with(entry("adamw", {.where = "blocs"}))), "\"blocs\"");
+  CHECK_ERROR(m.rules(with(entry("plain", {.where = "norms"}))), "optimizer.rules[0]", "norms", "needs matrices");
+  CHECK_ERROR(m.rules(with(entry("adamw_subspace"))), "optimizer.rules[0]", "needs low-rank weight gradients");
+  CHECK_ERROR(m.rules(with(entry("adamw", {.where = "embedding"}))), "optimizer.rules[0]", "no parameter left");
 }
 
 TEST_CASE("a rule's own settings, rate and decay reach it; its states are in the list") {
   const auto rows = with_plain();
   OptimizerConfig config;
   config.lr_scale.blocks = 2;
-  config.rules = {
-      {.where = "blocks", .use = "plain", .lr_scale = 4, .weight_decay = 0.5f, .settings = {{"momentum", 0.25}}}};
+  config.rules = {entry("plain", {.where = "blocks", .lr_scale = 4, .decay_scale = 0.5f})};
+  config.rules[0].settings.get<PlainSettings>().momentum = 0.25f;
+  config.weight_decay = 1;
   Parameter p;
   p.name = "w";
   std::unique_ptr<Memory> memory;

@@ -1,11 +1,10 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
-#include <optional>
 #include <string>
-#include <variant>
 #include <vector>
+
+#include "llmz/config/fields.h"
 
 namespace llmz::optim {
 
@@ -35,16 +34,11 @@ struct StatePrecision {
   uint64_t seed = 1;  ///< of stochastic rounding
 };
 
-/// Settings of one rule, beside those that all share: numbers and names, by key.
-using RuleSettings = std::map<std::string, std::variant<double, std::string>>;
-
-/// An entry of JSON `optimizer.rules`: the parameters in `where` are updated by the rule `use`, as far as it can.
-struct RuleSelection {
-  std::string where = "all";  ///< optim::is_in
-  std::string use = "adamw";
-  float lr_scale = 1;                      ///< on top of those by group
-  std::optional<float> weight_decay = {};  ///< instead of the optimizer's, where parameters decay
-  RuleSettings settings = {};              ///< the rule's own; what is not here is as in `optimizer`
+/// What every entry of JSON `optimizer.rules` may say beside its rule's own settings.
+struct RulePlace {
+  std::string where = "all";  ///< the parameters that the rule updates, as far as it can: optim::is_in
+  float lr_scale = 1;         ///< on top of those by group
+  float decay_scale = 1;      ///< on weight_decay, where parameters decay
 };
 
 /// JSON `optimizer`.
@@ -59,7 +53,8 @@ struct OptimizerConfig {
   float clip_norm = 1.0f;  ///< global gradient norm; 0 = no clipping
   LrScale lr_scale;
   DecayOn decay_on;
-  std::vector<RuleSelection> rules;  ///< first match wins; what they leave goes to `name`
+  /// Each names a rule, with its settings and a RulePlace. The first match wins; what they leave goes to `name`.
+  std::vector<config::Choice> rules;
 };
 
 std::vector<std::string> moment_kinds();

@@ -30,18 +30,11 @@ struct StepArgs {
 
 /// What a rule is made from, beside its parameter and that one's `index`, which is its place in the model.
 struct RuleContext {
-  const OptimizerConfig& config;
-  const RuleSettings& settings;
+  const config::Bag& settings;  ///< settings.get<T>(): those that the rule's row has fields for
   const StatePrecision& precision;
   Memory& memory;
   uint32_t index = 0;
   float weight_decay = 0;  ///< of this parameter
-
-  /// A setting of the rule, or `otherwise` where none was given.
-  float number(const char* key, float otherwise) const;
-  std::string text(const char* key, const std::string& otherwise) const;
-  /// β₁, β₂ and ε: the rule's own, or the optimizer's.
-  ops::AdamConstants constants() const;
 };
 
 /// How one parameter is updated, and what is kept for it. A rule is one file, src/optim/rules/<name>.cpp: a class that
@@ -105,14 +98,6 @@ enum class Owns : uint8_t {
   all     ///< the whole matrix, on every rank: all do the same
 };
 
-/// A setting of a rule that JSON may give beside where and use.
-struct RuleField {
-  const char* key;
-  const char* meaning;
-  double least = 0, most = 0;     ///< of a number
-  std::string_view allowed = {};  ///< names with | between them, where it is no number
-};
-
 /// One registered rule.
 struct RuleRow {
   const char* name;
@@ -123,8 +108,10 @@ struct RuleRow {
   /// Which parameters it can update; null: all. `needs` says it in words.
   bool (*suits)(const Parameter& parameter) = nullptr;
   const char* needs = nullptr;
-  std::span<const RuleField> fields = {};
-  const char* moments = nullptr;  ///< of a form of AdamW: the value of optimizer.moments that stands for it
+  config::Fields<config::Bag> (*fields)() = nullptr;  ///< of its own settings
+  /// A form of AdamW: its settings by the keys of `optimizer`, and the value of optimizer.moments that stands for it.
+  void (*from_keys)(const OptimizerConfig& config, config::Bag& settings) = nullptr;
+  const char* moments = nullptr;
 };
 
 /// Known rules, the first of which takes what no other does.
@@ -142,15 +129,16 @@ inline bool is_matrix(const Parameter& p) { return p.weight.rank() == 2; }
 /// The rule of one parameter.
 struct RuleChoice {
   const RuleRow* row = nullptr;
-  RuleSelection selection;  ///< that chose it: settings, factors
+  RulePlace place;
+  config::Bag settings;
 
   /// How much of the parameter a rank must have.
   Owns owns(const Parameter& p) const { return is_matrix(p) ? row->owns : Owns::all; }
 };
 
 /// Which rule updates which parameter: of config.rules, then the one that config.name and config.moments name, then
-/// AdamW, the first whose `where` has the parameter in it and which can update it. Throws Error for unknown rules,
-/// places and settings, and for an entry of config.rules that no parameter is left for.
+/// AdamW, the first whose `where` has the parameter in it and which can update it. Throws Error for unknown rules
+/// and places, and for an entry of config.rules that no parameter is left for.
 std::vector<RuleChoice> choose_rules(const OptimizerConfig& config, const std::vector<Parameter*>& parameters,
                                      RuleTable table = rule_table());
 

@@ -1,5 +1,6 @@
 #include "llmz/ops/optimizer.h"
 #include "llmz/optim/rule.h"
+#include "src/optim/adam_settings.h"
 
 namespace llmz::optim {
 namespace {
@@ -9,7 +10,7 @@ class AdamW final : public Rule {
  public:
   AdamW(const RuleContext& c, const Parameter& p)
       : Rule(c, p),
-        constants_(c.constants()),
+        constants_(c.settings.get<AdamSettings>().constants()),
         m_(keep("exp_avg", p.weight.shape, moment_dtype())),
         v_(keep("exp_avg_sq", p.weight.shape, moment_dtype())) {}
 
@@ -20,16 +21,18 @@ class AdamW final : public Rule {
   Tensor m_, v_;
 };
 
-constexpr RuleField kFields[] = {
-    {"beta1", "decay of the first moment", 0, 1},
-    {"beta2", "decay of the second moment", 0, 1},
-    {"eps", "added to the root of the second moment", 0, 1},
-};
+config::Fields<config::Bag> fields() { return config::in_bag(adam_fields()); }
+
+void from_keys(const OptimizerConfig& c, config::Bag& settings) { settings.get<AdamSettings>() = adam_settings_of(c); }
 
 }  // namespace
 
 extern const RuleRow kAdamW;
-const RuleRow kAdamW = {
-    .name = "adamw", .meaning = "both moments whole", .make = make_rule<AdamW>, .fields = kFields, .moments = "full"};
+const RuleRow kAdamW = {.name = "adamw",
+                        .meaning = "both moments whole",
+                        .make = make_rule<AdamW>,
+                        .fields = fields,
+                        .from_keys = from_keys,
+                        .moments = "full"};
 
 }  // namespace llmz::optim

@@ -1,15 +1,21 @@
 #include "llmz/ops/optimizer.h"
 #include "llmz/optim/rule.h"
+#include "src/optim/adam_settings.h"
 
 namespace llmz::optim {
 namespace {
 
+struct FactoredSettings {
+  int64_t first_moment_bits = 32;
+};
+
 /// AdamW with a factored second moment (Adafactor, Shazeer & Stern 2018) and a first of 32 or 8 bits.
 class AdamWFactored final : public Rule {
  public:
-  AdamWFactored(const RuleContext& c, const Parameter& p) : Rule(c, p), constants_(c.constants()) {
+  AdamWFactored(const RuleContext& c, const Parameter& p)
+      : Rule(c, p), constants_(c.settings.get<AdamSettings>().constants()) {
     const int64_t rows = p.weight.dim(0), columns = p.weight.dim(1);
-    const float bits = c.number("first_moment_bits", static_cast<float>(c.config.first_moment_bits));
+    const int64_t bits = c.settings.get<FactoredSettings>().first_moment_bits;
     check(bits == 8 || bits == 32, "{}: first_moment_bits = {} is not known; allowed: 32, 8", p.name, bits);
     if (bits == 8) {
       m_codes_ = keep("exp_avg_8bit", p.weight.shape, DType::u8);
@@ -31,12 +37,17 @@ class AdamWFactored final : public Rule {
   Tensor m_, m_codes_, m_scales_, row_, column_;
 };
 
-constexpr RuleField kFields[] = {
-    {"beta1", "decay of the first moment", 0, 1},
-    {"beta2", "decay of the second moment", 0, 1},
-    {"eps", "added to the root of the second moment", 0, 1},
-    {"first_moment_bits", "of a number of the first moment: 32 or 8", 8, 32},
-};
+config::Fields<config::Bag> fields() {
+  return config::in_bag(adam_fields())
+      .merge(config::in_bag(
+          config::Fields<FactoredSettings>().key("first_moment_bits", &FactoredSettings::first_moment_bits,
+                                                 "of a number of the first moment: 32 or 8", config::between(8, 32))));
+}
+
+void from_keys(const OptimizerConfig& c, config::Bag& settings) {
+  settings.get<AdamSettings>() = adam_settings_of(c);
+  settings.get<FactoredSettings>() = {c.first_moment_bits};
+}
 
 }  // namespace
 
@@ -46,7 +57,8 @@ const RuleRow kAdamWFactored = {.name = "adamw_factored",
                                 .make = make_rule<AdamWFactored>,
                                 .suits = is_matrix,
                                 .needs = "needs matrices",
-                                .fields = kFields,
+                                .fields = fields,
+                                .from_keys = from_keys,
                                 .moments = "factored"};
 
 }  // namespace llmz::optim

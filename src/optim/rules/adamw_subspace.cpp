@@ -2,6 +2,7 @@
 #include "llmz/ops/optimizer.h"
 #include "llmz/ops/projector.h"
 #include "llmz/optim/rule.h"
+#include "src/optim/adam_settings.h"
 
 namespace llmz::optim {
 namespace {
@@ -11,9 +12,9 @@ class AdamWSubspace final : public Rule {
  public:
   AdamWSubspace(const RuleContext& c, const Parameter& p)
       : Rule(c, p),
-        constants_(c.constants()),
-        alpha_(c.number("alpha", c.config.subspace.alpha)),
-        at_refresh_(c.text("at_refresh", c.config.subspace.at_refresh)) {
+        constants_(c.settings.get<AdamSettings>().constants()),
+        alpha_(c.settings.get<SubspaceConfig>().alpha),
+        at_refresh_(c.settings.get<SubspaceConfig>().at_refresh) {
     check(
         !p.grad.low.column_scale.present(),
         "optimizer.moments = \"subspace\" with activations.norm.codec = \"shared\": the norm's gain, which changes at "
@@ -67,13 +68,20 @@ class AdamWSubspace final : public Rule {
   Tensor m_, v_;
 };
 
-constexpr RuleField kFields[] = {
-    {"beta1", "decay of the first moment", 0, 1},
-    {"beta2", "decay of the second moment", 0, 1},
-    {"eps", "added to the root of the second moment", 0, 1},
-    {"alpha", "factor on the update", 0, 1e3},
-    {.key = "at_refresh", .meaning = "what becomes of moments at a refresh", .allowed = "keep|reset|rotate"},
-};
+config::Fields<config::Bag> fields() {
+  using S = SubspaceConfig;
+  return config::in_bag(adam_fields())
+      .merge(config::in_bag(
+          config::Fields<S>()
+              .key("alpha", &S::alpha, "factor on updates that come back from the subspace", config::at_least(0))
+              .key("at_refresh", &S::at_refresh, "what becomes of subspace moments when the projector changes",
+                   config::one_of(refresh_policies()))));
+}
+
+void from_keys(const OptimizerConfig& c, config::Bag& settings) {
+  settings.get<AdamSettings>() = adam_settings_of(c);
+  settings.get<SubspaceConfig>() = c.subspace;
+}
 
 }  // namespace
 
@@ -86,7 +94,8 @@ const RuleRow kAdamWSubspace = {
     .needs =
         "needs low-rank weight gradients: keep inputs of linear layers as sketches "
         "(activations.qkv_input.codec = \"sketch\"), or set weight_gradient.form = \"low_rank\"",
-    .fields = kFields,
+    .fields = fields,
+    .from_keys = from_keys,
     .moments = "subspace"};
 
 }  // namespace llmz::optim
