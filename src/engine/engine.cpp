@@ -27,31 +27,31 @@ struct Rehearsal {
 
 }  // namespace
 
-MemoryPlan Engine::plan(const EngineOptions& options) {
-  Rehearsal rehearsal(options);
-  Exec& exec = rehearsal.exec;
-  {
-    Body body(options, exec.memory);
-    if (options.training) {
-      body.model->begin_step(0);
-      body.zero_gradients(exec);
-      body.refresh(exec);
-      for (auto& due : period_combinations(body.model->periods(), "refresh and random_refresh")) {
-        body.model->begin_step(1, due);
-        body.refresh(exec);
-      }
-      body.micro_step(exec, 1.0f);
-      body.measure(exec);
-      for (const auto& due : period_combinations(body.optimizer->periods(), "optimizer's refresh")) {
-        body.renew(exec, due, 1, 0.0);
-      }
-      body.update(exec, 1, 0.0);
-      WholeState(exec, *body.optimizer);
-      if (options.build.probes) body.diagnose(exec);
+void Engine::Body::rehearse(Exec& exec, const EngineOptions& o) {
+  DryCommunicator ranks(o.place.rank, o.place.size);
+  if (o.place.size > 1) exec.ranks = &ranks;
+  if (o.training) {
+    model->begin_step(1);
+    zero_gradients(exec);
+    refresh(exec);
+    for (auto& due : period_combinations(model->periods(), "refresh and random_refresh")) {
+      model->begin_step(2, due);
+      refresh(exec);
     }
-    body.evaluate(exec);
+    micro_step(exec, 1.0f);
+    measure(exec);
+    for (const auto& due : period_combinations(optimizer->periods(), "optimizer's refresh")) renew(exec, due, 1, 0.0);
+    update(exec, 1, 0.0);
+    WholeState(exec, *optimizer);
+    if (o.build.probes) diagnose(exec);
   }
-  return rehearsal.recorder.finish();
+  evaluate(exec);
+}
+
+MemoryPlan Engine::plan(const EngineOptions& options) {
+  return plan_of(
+      options.device.type, [&](Memory& memory) { return Body(options, memory); },
+      [&](Body& body, Exec& exec) { body.rehearse(exec, options); });
 }
 
 StepTraffic Engine::traffic_per_step(const EngineOptions& options) {
@@ -60,7 +60,7 @@ StepTraffic Engine::traffic_per_step(const EngineOptions& options) {
   StepTraffic traffic;
   if (exec.ranks == nullptr) return traffic;
   Body body(options, exec.memory);
-  body.model->begin_step(1, body.model->periods());
+  body.model->begin_step(2, body.model->periods());
   body.refresh(exec);
   body.renew(exec, body.optimizer->periods(), 1, 0.0);
   traffic.refresh = exec.ranks->traffic();
@@ -81,9 +81,9 @@ StepTraffic Engine::traffic_per_step(const EngineOptions& options) {
 }
 
 double Engine::flops_per_micro_step(const EngineOptions& options) {
-  Memory recorder(options.device.type);
-  Exec exec(recorder);
-  Body body(options, recorder);
+  Rehearsal rehearsal(options);
+  Exec& exec = rehearsal.exec;
+  Body body(options, exec.memory);
   if (options.training) {
     body.micro_step(exec, 1.0f);
   } else {
@@ -107,12 +107,12 @@ std::unique_ptr<Communicator> communicator_of(const EngineOptions& options, cons
 
 Engine::Engine(const EngineOptions& options, const MakeCommunicator& make_communicator)
     : options_(options),
-      memory_(std::make_unique<Memory>(plan(options), options.device)),
-      ranks_(communicator_of(options, make_communicator, *memory_)),
-      exec_(std::make_unique<Exec>(*memory_)),
-      body_(std::make_unique<Body>(options, *memory_)) {
-  if (ranks_->name() != DryCommunicator::kName) exec_->ranks = ranks_.get();
-  if (Gpu* const gpu = memory_->gpu(); gpu != nullptr) {
+      body_(
+          options.device, [&](Memory& memory) { return Body(options, memory); },
+          [&](Body& body, Exec& exec) { body.rehearse(exec, options); }),
+      ranks_(communicator_of(options, make_communicator, memory())) {
+  if (ranks_->name() != DryCommunicator::kName) exec().ranks = ranks_.get();
+  if (Gpu* const gpu = memory().gpu(); gpu != nullptr) {
     gpu->set_tf32(options.tf32);
     // A graph holds its launches' arguments: nothing may be drawn anew in each pass.
     graphs_ = options.training && !gpu->synchronous() && !body_->model->draws_each_pass();
@@ -129,22 +129,22 @@ optim::Optimizer& Engine::optimizer() {
 }
 
 void Engine::initialise(uint64_t seed) {
-  body_->model->initialise(*exec_, seed);
+  body_->model->initialise(exec(), seed);
   share_weights();
-  if (body_->optimizer != nullptr) body_->optimizer->weights_changed(*exec_);
+  if (body_->optimizer != nullptr) body_->optimizer->weights_changed(exec());
 }
 
 void Engine::share_weights() {
-  if (exec_->ranks == nullptr) return;
+  if (exec().ranks == nullptr) return;
   std::vector<Tensor> weights;
   for (const Parameter* p : body_->model->parameters()) weights.push_back(p->weight);
   ranks_->broadcast(weights, 0);
 }
 
 void Engine::begin_step(int64_t step) {
-  body_->model->begin_step(step - 1);
+  body_->model->begin_step(step);
   body_->model->clock().micro_step = options_.place.rank;  // micro-batches are counted over all ranks
-  body_->zero_gradients(*exec_);
+  body_->zero_gradients(exec());
   refresh_pending_ = !body_->model->clock().due.empty();
   refreshed_ = body_->model->refresh_due();
   if (refresh_pending_) {  // the graph's projectors are of the past; a new one is made at the second pass from here
@@ -157,19 +157,19 @@ void Engine::load_batch(std::span<const int32_t> tokens, std::span<const int32_t
   const auto count = static_cast<size_t>(options_.micro_batch * options_.sequence);
   check(tokens.size() == count && targets.size() == count, "a micro-batch holds {} tokens, not {}", count,
         tokens.size());
-  copy_to_device<int32_t>(*memory_, body_->tokens, tokens);
-  copy_to_device<int32_t>(*memory_, body_->targets, targets);
+  copy_to_device<int32_t>(memory(), body_->tokens, tokens);
+  copy_to_device<int32_t>(memory(), body_->targets, targets);
 }
 
 void Engine::micro_step(std::span<const int32_t> tokens, std::span<const int32_t> targets, float grad_scale,
                         bool last) {
   load_batch(tokens, targets);
   if (refresh_pending_) {
-    body_->refresh(*exec_);
-    if (exec_->ranks != nullptr) load_batch(tokens, targets);  // the refresh looked at rank 0's
+    body_->refresh(exec());
+    if (exec().ranks != nullptr) load_batch(tokens, targets);  // the refresh looked at rank 0's
   }
   refresh_pending_ = false;
-  if (last && exec_->ranks != nullptr) {
+  if (last && exec().ranks != nullptr) {
     run_last_micro_step(grad_scale);
   } else {
     run_micro_step(grad_scale);
@@ -180,11 +180,11 @@ void Engine::micro_step(std::span<const int32_t> tokens, std::span<const int32_t
 /// Gradients set out while the pass runs, which a captured graph could not tell of.
 void Engine::run_last_micro_step(float grad_scale) {
   if (options_.distributed.overlap) {
-    body_->micro_step(*exec_, grad_scale,
+    body_->micro_step(exec(), grad_scale,
                       [this](size_t first, size_t last) { body_->exchange->ready(*ranks_, first, last); });
   } else {
     run_micro_step(grad_scale);
-    body_->exchange_all(*exec_);
+    body_->exchange_all(exec());
   }
   body_->exchange->finish(*ranks_, body_->loss_sum);
 }
@@ -193,33 +193,33 @@ void Engine::run_last_micro_step(float grad_scale) {
 /// not pay where each step refreshes), the next is captured, all others of the same arguments are that graph again.
 void Engine::run_micro_step(float grad_scale) {
   if (!graphs_ || !warm_) {
-    body_->micro_step(*exec_, grad_scale);
+    body_->micro_step(exec(), grad_scale);
     warm_ = true;
     return;
   }
   if (graph_ == nullptr || graph_grad_scale_ != grad_scale) {
-    const double before = exec_->flops;
-    memory_->gpu()->begin_capture();
+    const double before = exec().flops;
+    memory().gpu()->begin_capture();
     try {
-      body_->micro_step(*exec_, grad_scale);
+      body_->micro_step(exec(), grad_scale);
     } catch (...) {
-      memory_->gpu()->abandon_capture();
+      memory().gpu()->abandon_capture();
       throw;
     }
-    graph_ = memory_->gpu()->end_capture();
+    graph_ = memory().gpu()->end_capture();
     graph_grad_scale_ = grad_scale;
-    graph_flops_ = exec_->flops - before;
-    exec_->flops = before;
+    graph_flops_ = exec().flops - before;
+    exec().flops = before;
   }
-  memory_->gpu()->launch(*graph_);
-  exec_->flops += graph_flops_;
+  memory().gpu()->launch(*graph_);
+  exec().flops += graph_flops_;
 }
 
-double Engine::loss_sum() { return host_scalar<double>(*memory_, body_->loss_sum); }
+double Engine::loss_sum() { return host_scalar<double>(memory(), body_->loss_sum); }
 
 double Engine::update(int64_t step, double lr) {
-  body_->measure(*exec_);
-  const double norm = static_cast<double>(host_scalar<float>(*memory_, body_->clip->norm()));
+  body_->measure(exec());
+  const double norm = static_cast<double>(host_scalar<float>(memory(), body_->clip->norm()));
   if (!std::isfinite(norm)) {
     const std::string bad = first_bad_tensor();
     throw NotFinite(
@@ -227,20 +227,20 @@ double Engine::update(int64_t step, double lr) {
                     "Lower optimizer.lr, lengthen schedule.warmup, or resume from an earlier checkpoint",
                     step, bad.empty() ? "none (the sum of squares overflows)" : bad));
   }
-  body_->renew(*exec_, body_->optimizer->periods_due(step), step, lr);
-  body_->update(*exec_, step, lr);
+  body_->renew(exec(), body_->optimizer->periods_due(step), step, lr);
+  body_->update(exec(), step, lr);
   return norm;
 }
 
 std::vector<CodeError> Engine::diagnose(std::span<const int32_t> tokens, std::span<const int32_t> targets) {
   check(options_.build.probes, "an engine built without probes cannot diagnose");
   load_batch(tokens, targets);
-  body_->zero_gradients(*exec_);
-  body_->diagnose(*exec_);
-  body_->zero_gradients(*exec_);
+  body_->zero_gradients(exec());
+  body_->diagnose(exec());
+  body_->zero_gradients(exec());
   std::vector<CodeError> errors;
   for (const codec::Probe& probe : body_->model->probes()) {
-    const std::vector<double> norms = host_copy<double>(*memory_, probe.norms);
+    const std::vector<double> norms = host_copy<double>(memory(), probe.norms);
     errors.push_back({probe.name, probe.what, norms[1] > 0 ? std::sqrt(norms[0] / norms[1]) : 0.0});
   }
   return errors;
@@ -248,8 +248,8 @@ std::vector<CodeError> Engine::diagnose(std::span<const int32_t> tokens, std::sp
 
 std::span<const float> Engine::evaluate(std::span<const int32_t> tokens, std::span<const int32_t> targets) {
   load_batch(tokens, targets);
-  body_->evaluate(*exec_);
-  host_losses_ = host_copy<float>(*memory_, body_->losses);
+  body_->evaluate(exec());
+  host_losses_ = host_copy<float>(memory(), body_->losses);
   return host_losses_;
 }
 
@@ -278,22 +278,22 @@ uint64_t mix(uint64_t digest, const Tensor& t) {
 
 /// Whether it is so on any rank.
 bool Engine::on_any_rank(bool here) {
-  if (exec_->ranks == nullptr) return here;
+  if (exec().ranks == nullptr) return here;
   const float mine = here ? 1.0f : 0.0f;
-  copy_to_device<float>(*memory_, body_->scalar, {&mine, 1});
+  copy_to_device<float>(memory(), body_->scalar, {&mine, 1});
   ranks_->all_reduce(body_->scalar);
-  return host_scalar<float>(*memory_, body_->scalar) > 0;
+  return host_scalar<float>(memory(), body_->scalar) > 0;
 }
 
 std::string Engine::first_bad_tensor() {
   // As the optimizer sees them: of what is split, a rank has only its own rows summed.
   const auto& parameters = options_.training ? body_->owned->parameters() : body_->model->parameters();
   for (const Parameter* p : parameters) {
-    if (on_any_rank(!all_finite(*memory_, p->weight))) return "weight " + p->name;
+    if (on_any_rank(!all_finite(memory(), p->weight))) return "weight " + p->name;
   }
   for (const Parameter* p : parameters) {
     const Tensor grad = p->grad.accumulator();
-    if (grad.present() && on_any_rank(!all_finite(*memory_, grad))) return "gradient " + p->name;
+    if (grad.present() && on_any_rank(!all_finite(memory(), grad))) return "gradient " + p->name;
   }
   return "";
 }
@@ -301,7 +301,7 @@ std::string Engine::first_bad_tensor() {
 uint64_t Engine::weights_digest() {
   uint64_t digest = 0;
   for (const Parameter* p : model().parameters()) {
-    HostMirror host(memory_.get(), p->weight);
+    HostMirror host(&memory(), p->weight);
     host.download();
     digest = mix(digest, host.tensor());
   }

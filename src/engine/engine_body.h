@@ -23,6 +23,11 @@ struct Engine::Body {
   Tensor scalar;    ///< for a number over all ranks or parameters
 
   Body(const EngineOptions& o, Memory& memory);
+  Body(const Body&) = delete;  // its parts point to each other
+  Body& operator=(const Body&) = delete;
+
+  /// Every program that an engine of these options runs, each once, with nobody to send to.
+  void rehearse(Exec& exec, const EngineOptions& o);
 
   void zero_gradients(Exec& exec);
   /// What a step with due refreshes does before its first micro-step, looking at `tokens`: every rank makes a share of

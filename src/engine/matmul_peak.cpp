@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <memory>
 
-#include "llmz/core/exec.h"
+#include "llmz/core/planned.h"
 #include "llmz/core/random.h"
 #include "llmz/core/system.h"
 #include "llmz/ops/elementwise.h"
@@ -34,24 +33,22 @@ struct Operands {
 double measure_matmul_peak(Device device, DType type, bool tf32, int repetitions) {
   const bool emulated = cuda_info().built && cuda_info().emulated;
   const int64_t size = device.type == DeviceType::cpu ? kSize : emulated ? kEmulatedSize : kGpuSize;
-  Memory recorder(device.type);
-  Exec dry(recorder);
-  Operands(recorder, type, size).multiply(dry);
-  Memory memory(recorder.finish(), device);
-  if (memory.gpu() != nullptr) memory.gpu()->set_tf32(tf32);
-  Exec exec(memory);
-  const Operands operands(memory, type, size);
+  const Planned<Operands> operands(
+      device, [&](Memory& memory) { return Operands(memory, type, size); },
+      [](Operands& body, Exec& exec) { body.multiply(exec); });
+  if (Gpu* const gpu = operands.memory().gpu(); gpu != nullptr) gpu->set_tf32(tf32);
+  Exec& exec = operands.exec();
   // Random numbers, as a model's are: a GPU that multiplies constants draws less power and keeps a higher clock.
   const RandomStream random(0, Purpose::sampling);
-  ops::fill_normal(exec, operands.a, random, 0, 1.0f);
-  ops::fill_normal(exec, operands.b, random, static_cast<uint64_t>(size * size), 1.0f);
-  operands.multiply(exec);  // the first call compiles the kernel and touches the pages
+  ops::fill_normal(exec, operands->a, random, 0, 1.0f);
+  ops::fill_normal(exec, operands->b, random, static_cast<uint64_t>(size * size), 1.0f);
+  operands->multiply(exec);  // the first call compiles the kernel and touches the pages
 
   double best = 0, total = 0;
   for (int i = 0; i < repetitions && total < kEnough; ++i) {
     exec.flops = 0;
     const auto start = std::chrono::steady_clock::now();
-    operands.multiply(exec);
+    operands->multiply(exec);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     best = std::max(best, exec.flops / seconds.count());
     total += seconds.count();

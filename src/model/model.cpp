@@ -101,16 +101,16 @@ std::vector<int64_t> Model::periods() const {
   return {all.begin(), all.end()};
 }
 
-std::vector<int64_t> Model::periods_due(int64_t step) const {
+std::vector<int64_t> Model::periods_due(int64_t steps_done) const {
   std::vector<int64_t> due;
   for (int64_t period : periods()) {
-    if (step % period == 0) due.push_back(period);
+    if (steps_done % period == 0) due.push_back(period);
   }
   return due;
 }
 
 void Model::begin_step(int64_t step, std::vector<int64_t> due) {
-  clock().step = step;
+  clock().step = step - 1;
   clock().micro_step = 0;
   clock().due = std::move(due);
   for (subspace::Refresh* r : refreshes()) r->advance();

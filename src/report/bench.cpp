@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "llmz/core/planned.h"
 #include "llmz/core/random.h"
 #include "llmz/core/transfer.h"
 #include "llmz/engine/matmul_peak.h"
@@ -35,30 +36,35 @@ Timing timing_of(std::vector<double> seconds) {
 BenchResult run_case(const BenchCase& bench_case, double seconds, const train::Placement& placement) {
   using Clock = std::chrono::steady_clock;
   const DType type = placement.precision.activation;
-  Memory recorder(placement.device.type);
-  BenchExec dry(recorder, type);
-  const auto once = [](Exec& exec, const std::function<void(Exec&)>& run) {
+  using Run = std::function<void(Exec&)>;
+  const auto once = [](Exec& exec, const Run& run) {
     const ProgramScope program(exec.memory, "bench");
     run(exec);
     if (exec.memory.gpu() != nullptr) exec.memory.gpu()->synchronize();
   };
-  once(dry, bench_case.prepare(dry));
-
-  Memory memory(recorder.finish(), placement.device);
-  if (memory.gpu() != nullptr) memory.gpu()->set_tf32(placement.tf32);
-  BenchExec exec(memory, type);
-  const std::function<void(Exec&)> run = bench_case.prepare(exec);
-  once(exec, run);  // the first run compiles kernels and touches pages
+  double flops = 0;
+  const Planned<Run> run(
+      placement.device,
+      [&](Memory& memory) {
+        BenchExec exec(memory, type);
+        return bench_case.prepare(exec);
+      },
+      [&](const Run& body, Exec& exec) {
+        once(exec, body);
+        flops = exec.flops;
+      });
+  if (Gpu* const gpu = run.memory().gpu(); gpu != nullptr) gpu->set_tf32(placement.tf32);
+  once(run.exec(), *run);  // the first run compiles kernels and touches pages
   std::vector<double> taken;
   double total = 0;
   while (taken.size() < kFewestRuns || (total < seconds && taken.size() < kMostRuns)) {
     const auto start = Clock::now();
-    once(exec, run);
+    once(run.exec(), *run);
     taken.push_back(std::chrono::duration<double>(Clock::now() - start).count());
     total += taken.back();
   }
   const double share = bench_case.own_types ? 1.0 : static_cast<double>(dtype_bytes(type)) / 4;
-  return {bench_case.name, timing_of(std::move(taken)), bench_case.bytes * share, dry.flops};
+  return {bench_case.name, timing_of(std::move(taken)), bench_case.bytes * share, flops};
 }
 
 Tensor normal_tensor(BenchExec& exec, Shape shape, float stddev) {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "llmz/core/memory.h"
+#include "llmz/core/planned.h"
 #include "llmz/core/system.h"
 #include "llmz/core/transfer.h"
 #include "llmz/run/trainer.h"
@@ -34,24 +34,6 @@ std::string sight_text(const CudaInfo& info) {
   return fmt::format("sees {}: {}", plural(gpus.size(), "GPU"), fmt::join(gpus, "; "));
 }
 
-/// A memory of one number, and the number.
-struct OneNumber {
-  Memory memory;
-  Tensor number;
-
-  explicit OneNumber(Device device) : memory(plan(device.type), device), number(place(memory)) {}
-
- private:
-  static Tensor place(Memory& memory) {
-    return memory.persistent("connection.number", Category::communication, {1}, DType::f32);
-  }
-  static MemoryPlan plan(DeviceType type) {
-    Memory recorder(type);
-    place(recorder);
-    return recorder.finish();
-  }
-};
-
 }  // namespace
 
 RankMap map_ranks(dist::World& world) {
@@ -73,15 +55,21 @@ RankMap map_ranks(dist::World& world) {
 
 Finding try_connection(dist::World& world, const RankMap& map) {
   if (!map.problem.empty()) return {State::broken, "ranks", map.problem, "`llmz train` would stop with these words"};
-  OneNumber one(map.device);
-  const auto ranks = world.make_communicator(one.memory);
+  const Planned<Tensor> number(
+      map.device,
+      [](Memory& memory) {
+        return memory.persistent("connection.number", Category::communication, {1}, DType::f32);
+      },
+      [](Tensor&, Exec&) {});
+  Memory& memory = number.memory();
+  const auto ranks = world.make_communicator(memory);
   double seconds = 0;
   for (int round = 0; round < 2; ++round) {  // the first makes connections
     const float mine = static_cast<float>(world.rank() + 1);
     const auto start = std::chrono::steady_clock::now();
-    copy_to_device<float>(one.memory, one.number, {&mine, 1});
-    ranks->all_reduce(one.number);
-    const float sum = host_scalar<float>(one.memory, one.number);
+    copy_to_device<float>(memory, *number, {&mine, 1});
+    ranks->all_reduce(*number);
+    const float sum = host_scalar<float>(memory, *number);
     seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const int n = world.size();
     check(sum == static_cast<float>(n) * static_cast<float>(n + 1) / 2, "{} adds the numbers of {} ranks to {}",

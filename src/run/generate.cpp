@@ -75,37 +75,40 @@ Generator::Generator(const CheckpointHeader& checkpoint, int64_t prompt_tokens, 
   check(capacity <= checkpoint.model.context,
         "{} prompt tokens and {} new ones exceed the model's context of {}: shorten the prompt or lower --tokens",
         prompt_tokens, new_tokens, checkpoint.model.context);
-  Memory recorder(placement.device.type);
-  {
-    Exec exec(recorder);
-    Body body(checkpoint.model, placement.precision, prompt_tokens, capacity, recorder);
-    body.prefill(exec);
-    body.decode(exec, capacity - 1);
-  }
-  memory_ = std::make_unique<Memory>(recorder.finish(), placement.device);
-  if (memory_->gpu() != nullptr) memory_->gpu()->set_tf32(placement.tf32);
-  body_ = std::make_unique<Body>(checkpoint.model, placement.precision, prompt_tokens, capacity, *memory_);
-  load_weights(checkpoint.folder, *body_->model, *memory_);
+  body_ = std::make_unique<Planned<Body>>(
+      placement.device,
+      [&](Memory& memory) { return Body(checkpoint.model, placement.precision, prompt_tokens, capacity, memory); },
+      [&](Body& body, Exec& exec) {
+        body.prefill(exec);
+        body.decode(exec, capacity - 1);
+      });
+  Memory& memory = body_->memory();
+  if (memory.gpu() != nullptr) memory.gpu()->set_tf32(placement.tf32);
+  load_weights(checkpoint.folder, *(*body_)->model, memory);
 }
 
 Generator::~Generator() = default;
+
+const MemoryPlan& Generator::memory_plan() const { return body_->memory().plan(); }
 
 void Generator::run(std::span<const int32_t> prompt, const SamplingOptions& options, int32_t stop,
                     const std::function<bool(int32_t)>& on_token) {
   check(static_cast<int64_t>(prompt.size()) == prompt_tokens_, "planned for {} prompt tokens, got {}", prompt_tokens_,
         prompt.size());
-  Exec exec(*memory_);
+  Body& body = **body_;
+  Memory& memory = body_->memory();
+  Exec& exec = body_->exec();
   const RandomStream random(options.seed, Purpose::sampling);
-  copy_to_device<int32_t>(*memory_, body_->tokens, prompt);
+  copy_to_device<int32_t>(memory, body.tokens, prompt);
 
-  body_->prefill(exec);
+  body.prefill(exec);
   for (int64_t i = 0; i < new_tokens_; ++i) {
     const auto uniform = static_cast<double>(random.uniform(static_cast<uint64_t>(i)));
-    const int32_t token = sample_token(host_copy<float>(*memory_, body_->logits), options, uniform);
+    const int32_t token = sample_token(host_copy<float>(memory, body.logits), options, uniform);
     if (token == stop || !on_token(token) || i + 1 == new_tokens_) return;
-    const Tensor first = body_->tokens.slice(1, 0, 1);
-    copy_to_device<int32_t>(*memory_, first, std::span<const int32_t>(&token, 1));
-    body_->decode(exec, prompt_tokens_ + i);
+    const Tensor first = body.tokens.slice(1, 0, 1);
+    copy_to_device<int32_t>(memory, first, std::span<const int32_t>(&token, 1));
+    body.decode(exec, prompt_tokens_ + i);
   }
 }
 

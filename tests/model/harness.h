@@ -28,7 +28,7 @@ class ModelHarness {
     {
       Exec exec(recorder);
       const Body body(*this, recorder);
-      body.model->begin_step(0);
+      body.model->begin_step(1);
       if (body.model->refresh_due()) body.refresh(exec);
       body.train(exec);
       body.evaluate(exec);
@@ -38,7 +38,7 @@ class ModelHarness {
     exec_ = std::make_unique<Exec>(*memory_);
     body_ = std::make_unique<Body>(*this, *memory_);
     body_->model->initialise(*exec_, 7);
-    body_->model->begin_step(0);
+    body_->model->begin_step(1);
     const RandomStream random(3, Purpose::test);
     for (int64_t i = 0; i < batch * sequence; ++i) {
       body_->tokens.as<int32_t>()[i] = static_cast<int32_t>(random.below(2 * i, config_.vocab_size));

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "llmz/core/exec.h"
+#include "llmz/core/planned.h"
 #include "llmz/engine/ranks.h"
 #include "llmz/model/model.h"
 #include "llmz/optim/optimizer.h"
@@ -69,11 +69,11 @@ class Engine {
   ~Engine();
 
   const EngineOptions& options() const { return options_; }
-  const MemoryPlan& memory_plan() const { return memory_->plan(); }
+  const MemoryPlan& memory_plan() const { return body_.memory().plan(); }
   model::Model& model();
   optim::Optimizer& optimizer();
-  Exec& exec() { return *exec_; }
-  Memory& memory() { return *memory_; }
+  Exec& exec() { return body_.exec(); }
+  Memory& memory() { return body_.memory(); }
   Communicator& ranks() const { return *ranks_; }
 
   void initialise(uint64_t seed);
@@ -121,10 +121,8 @@ class Engine {
   void load_batch(std::span<const int32_t> tokens, std::span<const int32_t> targets);
 
   EngineOptions options_;
-  std::unique_ptr<Memory> memory_;
+  Planned<Body> body_;
   std::unique_ptr<Communicator> ranks_;
-  std::unique_ptr<Exec> exec_;
-  std::unique_ptr<Body> body_;
   bool refresh_pending_ = false, refreshed_ = false;
   std::vector<float> host_losses_;
   // On a GPU, a micro-step's launches as one graph.

@@ -54,9 +54,9 @@ class Model {
   /// Initial weights from `seed`: the same on every machine, whatever the number of threads.
   void initialise(Exec& exec, uint64_t seed);
 
-  /// Start of optimizer step `step` (0-based), or of one as it would be with these refresh periods due: projectors
-  /// follow.
-  void begin_step(int64_t step) { begin_step(step, periods_due(step)); }
+  /// Start of optimizer step `step`, which counts from 1 as everywhere, or of one as it would be with these refresh
+  /// periods due: projectors follow. Their clock tells the steps before it.
+  void begin_step(int64_t step) { begin_step(step, periods_due(step - 1)); }
   void begin_step(int64_t step, std::vector<int64_t> due);
   /// Refresh periods of all codecs, each once, ascending.
   std::vector<int64_t> periods() const;
@@ -88,7 +88,7 @@ class Model {
   void generate(Exec& exec, Tensor logits, Tensor tokens, int64_t position, std::vector<nn::KvCache>& caches);
 
  private:
-  std::vector<int64_t> periods_due(int64_t step) const;
+  std::vector<int64_t> periods_due(int64_t steps_done) const;
   std::vector<subspace::Refresh*> refreshes() const;
   Buffer forward(Exec& exec, const nn::Pass& pass, Tensor tokens, std::vector<nn::KvCache>* caches);
 

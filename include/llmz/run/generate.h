@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "llmz/core/planned.h"
 #include "llmz/model/model.h"
 #include "llmz/run/checkpoint.h"
 #include "llmz/run/trainer.h"
@@ -34,13 +35,12 @@ class Generator {
   /// depends on (prompt, options, i) alone.
   void run(std::span<const int32_t> prompt, const SamplingOptions& options, int32_t stop,
            const std::function<bool(int32_t)>& on_token);
-  const MemoryPlan& memory_plan() const { return memory_->plan(); }
+  const MemoryPlan& memory_plan() const;
 
  private:
   struct Body;
   int64_t prompt_tokens_, new_tokens_;
-  std::unique_ptr<Memory> memory_;
-  std::unique_ptr<Body> body_;
+  std::unique_ptr<Planned<Body>> body_;
 };
 
 }  // namespace llmz::train
