@@ -29,13 +29,10 @@ int run_as_rank(const dist::WorldOptions& options, const std::function<int(dist:
   const auto world = dist::make_world(options);
   if (!world->leads()) init_logging("error");
   try {
-    return command(*world);
+    return world->guard([&] { return command(*world); });
   } catch (const dist::SharedError& e) {
     if (world->leads()) std::fprintf(stderr, "llmz: %s\n", e.what());
     return 1;
-  } catch (const std::exception& e) {
-    if (world->size() > 1) world->give_up(e.what());
-    throw;
   }
 }
 

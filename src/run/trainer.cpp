@@ -332,11 +332,19 @@ void check_same_type(dist::World& world, DType type) {
   }
 }
 
-TrainResult train_together(const TrainRequest& request, dist::World& world) {
-  const RunConfig& config = request.config;
+/// What a run holds. Other ranks may be writing to its memory until they are ended.
+struct Run {
   const StopSignals stop;  // from here on: one that comes while checksums are made is not lost
-  // All that can be wrong with the data or the machine is found before the folder is touched.
   std::optional<RunData> data;
+  std::optional<RunFolder> folder;
+  std::optional<Trainer> trainer;
+};
+
+TrainResult train_together(const TrainRequest& request, dist::World& world, Run& run) {
+  const RunConfig& config = request.config;
+  std::optional<RunData>& data = run.data;
+  std::optional<RunFolder>& folder = run.folder;
+  // All that can be wrong with the data or the machine is found before the folder is touched.
   EngineOptions options;
   world.together([&] {
     validate_for_training(config);
@@ -351,37 +359,22 @@ TrainResult train_together(const TrainRequest& request, dist::World& world) {
   options = engine_options(config, dist::assign_device(world, config.train.device), {world.rank(), world.size()});
   check_same_type(world, options.build.precision.activation);
   use_threads(config.train.threads, dist::fair_threads(world));
-  std::optional<RunFolder> folder;
   world.together([&] {
     check_memory(options, world.local_size());
     if (world.leads()) folder.emplace(config.output.path, request.resume, request.overwrite);
   });
   // Before the engine takes its memory, of which a GPU may have little more.
   const double peak = measure_matmul_peak(options.device, options.build.precision.activation, options.tf32);
-  Trainer trainer(request, options, *data, folder ? &*folder : nullptr, peak, world);
+  run.trainer.emplace(request, options, *data, folder ? &*folder : nullptr, peak, world);
   if (folder) folder->write_config(to_json(config));
-  try {
-    return trainer.run(stop);
-  } catch (const dist::SharedError&) {
-    throw;
-  } catch (const std::exception& e) {
-    // Here, while what the other ranks may be writing to is still there.
-    if (world.size() > 1) world.give_up(e.what());
-    throw;
-  }
+  return run.trainer->run(run.stop);
 }
 
 }  // namespace
 
 TrainResult run_training(const TrainRequest& request, dist::World& world) {
-  try {
-    return train_together(request, world);
-  } catch (const dist::SharedError&) {
-    throw;
-  } catch (const std::exception& e) {
-    if (world.size() > 1) world.give_up(e.what());
-    throw;
-  }
+  Run run;
+  return world.guard([&] { return train_together(request, world, run); });
 }
 
 }  // namespace llmz::train

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -48,6 +49,21 @@ class World {
   /// What a rank does that cannot go on while others may be waiting for it: says why, in one line with its name, and
   /// ends all ranks. Of ranks that fail at once the first speaks for all.
   [[noreturn]] void give_up(const std::string& message);
+
+  /// Runs `part`, in which this rank may fail alone: it then gives up, the one place where ranks do. An error that all
+  /// ranks know of (SharedError), and any of one process alone, goes on. What others may be writing to while this rank
+  /// gives up must outlive the call.
+  template <class Part>
+  auto guard(const Part& part) {
+    try {
+      return part();
+    } catch (const SharedError&) {
+      throw;
+    } catch (const std::exception& e) {
+      if (size_ == 1) throw;
+      give_up(e.what());
+    }
+  }
 
   /// Runs `part` on every rank. Where it throws Error on one or more of them, all throw a SharedError with the message
   /// of the first, which names the rank and its host unless all ranks say the same.
