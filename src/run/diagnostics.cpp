@@ -1,4 +1,4 @@
-#include "llmz/run/diagnostics.h"
+#include "src/run/diagnostics.h"
 
 #include <nlohmann/json.hpp>
 

@@ -1,4 +1,4 @@
-#include "llmz/run/json_lines.h"
+#include "src/run/json_lines.h"
 
 #include <nlohmann/json.hpp>
 

@@ -1,4 +1,4 @@
-#include "llmz/run/metrics.h"
+#include "src/run/metrics.h"
 
 #include <unistd.h>
 

@@ -1,4 +1,4 @@
-#include "llmz/run/resume.h"
+#include "src/run/resume.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>

@@ -1,4 +1,4 @@
-#include "llmz/run/run_folder.h"
+#include "src/run/run_folder.h"
 
 #include <vector>
 

@@ -1,4 +1,4 @@
-#include "llmz/run/signals.h"
+#include "src/run/signals.h"
 
 #include <atomic>
 #include <csignal>

@@ -14,13 +14,13 @@
 #include "llmz/ops/threads.h"
 #include "llmz/run/checkpoint.h"
 #include "llmz/run/config_io.h"
-#include "llmz/run/diagnostics.h"
 #include "llmz/run/evaluate.h"
-#include "llmz/run/metrics.h"
-#include "llmz/run/resume.h"
-#include "llmz/run/run_folder.h"
-#include "llmz/run/signals.h"
+#include "src/run/diagnostics.h"
+#include "src/run/metrics.h"
+#include "src/run/resume.h"
 #include "src/run/run_data.h"
+#include "src/run/run_folder.h"
+#include "src/run/signals.h"
 
 namespace llmz::train {
 namespace {

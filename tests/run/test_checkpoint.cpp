@@ -3,7 +3,7 @@
 
 #include "catch.h"
 #include "llmz/run/checkpoint.h"
-#include "llmz/run/resume.h"
+#include "src/run/resume.h"
 #include "run/temp_folder.h"
 
 using namespace llmz;

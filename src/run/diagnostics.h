@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "llmz/engine/engine.h"
-#include "llmz/run/json_lines.h"
+#include "src/run/json_lines.h"
 
 namespace llmz::train {
 

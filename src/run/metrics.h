@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "llmz/run/json_lines.h"
+#include "src/run/json_lines.h"
 
 namespace llmz::train {
 
