@@ -1,6 +1,6 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/sign_sketch.cuh"
+#include "kernels/cuda/row_sketch.cuh"
 #include "kernels/cuda/twins.h"
 
 // One block a row (a stride of rows): reads and writes once, in fours where addresses allow. SwiGLU forward moves
@@ -126,10 +126,11 @@ __global__ void gelu_backward_kernel(Operand dx, Operand dout, Operand x, float*
 float* sums_of(const Tensor& t) { return t.present() ? t.as<float>() : nullptr; }
 
 template <class Function>
-void forward(Gpu& gpu, const char* name, const Tensor& out, const Function& f, bool fours, const SignSketch& sketch) {
+void forward(Gpu& gpu, const char* name, const Tensor& out, const Function& f, bool fours,
+             const SketchEpilogue& epilogue) {
   const int64_t rows = row_count(out), width = row_width(out);
-  if (sketch.z.present()) {
-    const RowSketch all = row_sketch(sketch, out);
+  if (epilogue.z.present()) {
+    const RowSketch all = row_sketch(epilogue, out);
     return launch(gpu, name, fours ? forward_sketch_kernel<4, Function> : forward_sketch_kernel<1, Function>,
                   all.blocks(), kThreads, all.shared_bytes(), operand(out), f, all);
   }
@@ -139,8 +140,8 @@ void forward(Gpu& gpu, const char* name, const Tensor& out, const Function& f, b
 
 }  // namespace
 
-void swiglu_forward(Gpu& gpu, Tensor out, Tensor gate, Tensor up, const SignSketch& sketch) {
-  forward(gpu, "swiglu_forward", out, Swiglu{operand(gate), operand(up)}, all_by_fours(out, gate, up), sketch);
+void swiglu_forward(Gpu& gpu, Tensor out, Tensor gate, Tensor up, const SketchEpilogue& epilogue) {
+  forward(gpu, "swiglu_forward", out, Swiglu{operand(gate), operand(up)}, all_by_fours(out, gate, up), epilogue);
 }
 
 void swiglu_backward(Gpu& gpu, Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up, Tensor row_sums) {
@@ -151,8 +152,8 @@ void swiglu_backward(Gpu& gpu, Tensor dgate, Tensor dup, Tensor dout, Tensor gat
          operand(up), sums_of(row_sums), rows, width);
 }
 
-void gelu_forward(Gpu& gpu, Tensor out, Tensor x, const SignSketch& sketch) {
-  forward(gpu, "gelu_forward", out, Gelu{operand(x)}, all_by_fours(out, x), sketch);
+void gelu_forward(Gpu& gpu, Tensor out, Tensor x, const SketchEpilogue& epilogue) {
+  forward(gpu, "gelu_forward", out, Gelu{operand(x)}, all_by_fours(out, x), epilogue);
 }
 
 void gelu_backward(Gpu& gpu, Tensor dx, Tensor dout, Tensor x, Tensor row_sums) {

@@ -1,7 +1,7 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/limits.h"
-#include "kernels/cuda/sign_sketch.cuh"
+#include "kernels/cuda/row_sketch.cuh"
 #include "kernels/cuda/twins.h"
 
 namespace llmz::cuda {
@@ -165,10 +165,10 @@ __global__ void add_partials_kernel(Operand sum, const float* partial, int64_t b
 
 /// A block has as many threads with a sketch as without: that fixes the order of the statistics' sums.
 template <int N>
-void forward(Gpu& gpu, bool layer, const NormForward& a, const SignSketch& sketch, const Tensor& out) {
+void forward(Gpu& gpu, bool layer, const NormForward& a, const SketchEpilogue& epilogue, const Tensor& out) {
   const int threads = threads_for_row(a.width, N);
-  if (sketch.z.present()) {
-    const RowSketch rows = row_sketch(sketch, out);
+  if (epilogue.z.present()) {
+    const RowSketch rows = row_sketch(epilogue, out);
     return launch(gpu, layer ? "layernorm_forward_sketch" : "rmsnorm_forward_sketch",
                   layer ? norm_sketch_kernel<N, true> : norm_sketch_kernel<N, false>, rows.blocks(), threads,
                   rows.shared_bytes(), a, rows);
@@ -178,11 +178,11 @@ void forward(Gpu& gpu, bool layer, const NormForward& a, const SignSketch& sketc
 }
 
 void forward(Gpu& gpu, bool layer, const Tensor& out, const Tensor& xhat, const Tensor& rstd, const Tensor& x,
-             const Tensor& gain, const Tensor& bias, float eps, const SignSketch& sketch) {
+             const Tensor& gain, const Tensor& bias, float eps, const SketchEpilogue& epilogue) {
   const int64_t width = x.dim(x.rank() - 1);
   const NormForward a{operand(out),  operand(xhat), rstd.as<float>(),  operand(x), operand(gain),
                       operand(bias), eps,           x.numel() / width, width};
-  (all_by_fours(out, xhat, x, gain, bias) ? forward<4> : forward<1>)(gpu, layer, a, sketch, out);
+  (all_by_fours(out, xhat, x, gain, bias) ? forward<4> : forward<1>)(gpu, layer, a, epilogue, out);
 }
 
 template <int N>
@@ -208,13 +208,13 @@ void backward(Gpu& gpu, bool layer, Tensor dx, Tensor dgain, Tensor dbias, Tenso
 }  // namespace
 
 void rmsnorm_forward(Gpu& gpu, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, float eps,
-                     const SignSketch& sketch) {
-  forward(gpu, false, out, xhat, rstd, x, gain, {}, eps, sketch);
+                     const SketchEpilogue& epilogue) {
+  forward(gpu, false, out, xhat, rstd, x, gain, {}, eps, epilogue);
 }
 
 void layernorm_forward(Gpu& gpu, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, Tensor bias, float eps,
-                       const SignSketch& sketch) {
-  forward(gpu, true, out, xhat, rstd, x, gain, bias, eps, sketch);
+                       const SketchEpilogue& epilogue) {
+  forward(gpu, true, out, xhat, rstd, x, gain, bias, eps, epilogue);
 }
 
 void norm_apply_gain(Gpu& gpu, Tensor out, Tensor xhat, Tensor gain, Tensor bias) {

@@ -1,7 +1,7 @@
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/random.cuh"
-#include "kernels/cuda/sign_sketch.cuh"
+#include "kernels/cuda/row_sketch.cuh"
 #include "kernels/cuda/twins.h"
 #include "llmz/core/sign_map.h"
 

@@ -14,7 +14,7 @@ namespace llmz::cuda {
 
 /// Of the rows that an op writes, also z [T,r] by a sign projector's tables (sign_tables). z is absent where none is
 /// wanted.
-struct SignSketch {
+struct SketchEpilogue {
   Tensor z = {}, index = {}, signs = {};
 };
 
@@ -25,9 +25,9 @@ void bias_backward(Gpu& gpu, Tensor dbias, Tensor dy, Tensor workspace);
 
 // norm.cu
 void rmsnorm_forward(Gpu& gpu, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, float eps,
-                     const SignSketch& sketch);
+                     const SketchEpilogue& epilogue);
 void layernorm_forward(Gpu& gpu, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, Tensor bias, float eps,
-                       const SignSketch& sketch);
+                       const SketchEpilogue& epilogue);
 void norm_apply_gain(Gpu& gpu, Tensor out, Tensor xhat, Tensor gain, Tensor bias);
 void rmsnorm_backward(Gpu& gpu, Tensor dx, Tensor dgain, Tensor dy, Tensor xhat, Tensor rstd, Tensor gain,
                       Tensor row_sums, Tensor workspace);
@@ -49,9 +49,9 @@ void quantize(Gpu& gpu, Tensor codes, Tensor scales, Tensor x, const QuantFormat
 void dequantize(Gpu& gpu, Tensor x, Tensor codes, Tensor scales, const QuantFormat& format, const RandomStream& signs);
 
 // activation.cu
-void swiglu_forward(Gpu& gpu, Tensor out, Tensor gate, Tensor up, const SignSketch& sketch);
+void swiglu_forward(Gpu& gpu, Tensor out, Tensor gate, Tensor up, const SketchEpilogue& epilogue);
 void swiglu_backward(Gpu& gpu, Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up, Tensor row_sums);
-void gelu_forward(Gpu& gpu, Tensor out, Tensor x, const SignSketch& sketch);
+void gelu_forward(Gpu& gpu, Tensor out, Tensor x, const SketchEpilogue& epilogue);
 void gelu_backward(Gpu& gpu, Tensor dx, Tensor dout, Tensor x, Tensor row_sums);
 
 // embedding.cu

@@ -14,7 +14,7 @@ class Part {
  public:
   virtual ~Part() = default;
   virtual void encode(Exec& exec, Tensor x) = 0;
-  virtual SketchOutput sketch_output(Exec&, int64_t) { return {}; }
+  virtual SketchEpilogue sketch_epilogue(Exec&, int64_t) { return {}; }
   virtual void decode(Exec& exec, Tensor into) = 0;
   virtual void drop() = 0;
 
@@ -52,8 +52,8 @@ class Parted final : public Codec {
   Parted(const CodecOptions& options, Memory& memory, MakePart make);
 
   CodecFacts facts() const override;
-  SketchOutput sketch_output(Exec& exec, int64_t tokens) override {
-    return parts_.size() == 1 ? parts_[0]->sketch_output(exec, tokens) : SketchOutput();
+  SketchEpilogue sketch_epilogue(Exec& exec, int64_t tokens) override {
+    return parts_.size() == 1 ? parts_[0]->sketch_epilogue(exec, tokens) : SketchEpilogue();
   }
   void keep(Exec& exec, Buffer x, Rebuild) override;
   Buffer decode(Exec& exec) override;

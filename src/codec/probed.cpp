@@ -15,7 +15,7 @@ class Probed final : public Codec {
   }
 
   CodecFacts facts() const override { return inner_->facts(); }
-  SketchOutput sketch_output(Exec& exec, int64_t tokens) override { return inner_->sketch_output(exec, tokens); }
+  SketchEpilogue sketch_epilogue(Exec& exec, int64_t tokens) override { return inner_->sketch_epilogue(exec, tokens); }
   void keep(Exec& exec, Buffer x, Rebuild rebuild) override {
     if (!clock_->probing) return inner_->keep(exec, std::move(x), std::move(rebuild));
     const Tensor t = x.tensor();

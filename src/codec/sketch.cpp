@@ -14,13 +14,13 @@ class Sketch final : public Part {
       : source_(o.config.projector, name, width, o.dtype, layer, o.clock, memory),
         z_(name, o.config.quant, o.dtype, layer, o.clock) {}
 
-  SketchOutput sketch_output(Exec& exec, int64_t tokens) override {
+  SketchEpilogue sketch_epilogue(Exec& exec, int64_t tokens) override {
     if (!source_.projector().only_signs()) return {};
-    made_ = z_.target(exec, tokens, source_.projector().rank());
-    return {made_.tensor(), &source_.projector()};
+    epilogue_z_ = z_.target(exec, tokens, source_.projector().rank());
+    return {epilogue_z_.tensor(), &source_.projector()};
   }
   void encode(Exec& exec, Tensor x) override {
-    Buffer z = std::move(made_);
+    Buffer z = std::move(epilogue_z_);
     if (!z) {
       z = z_.target(exec, x.dim(0), source_.projector().rank());
       ops::project(exec, z.tensor(), x, source_.projector());
@@ -33,7 +33,7 @@ class Sketch final : public Part {
   }
   void drop() override {
     z_.drop();
-    made_.reset();
+    epilogue_z_.reset();
   }
 
   const Projector* projector() const override { return &source_.projector(); }
@@ -47,7 +47,7 @@ class Sketch final : public Part {
  private:
   subspace::ProjectorSource source_;
   Packed z_;
-  Buffer made_;  ///< z of the x that is kept next, made along with it
+  Buffer epilogue_z_;  ///< z of the x that is kept next, made along with it
 };
 
 std::unique_ptr<Part> make_part(const CodecOptions& options, const std::string& name, int64_t width, uint32_t layer,

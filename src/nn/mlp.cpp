@@ -29,10 +29,10 @@ MlpHalf::MlpHalf(BuildContext& context, MlpOptions options)
       up_name_(options_.name + ".up"),
       product_name_(options_.name + ".product") {}
 
-void MlpHalf::activate(Exec& exec, Tensor product, Tensor up, const SketchOutput& sketch) const {
-  if (options_.kind == MlpKind::gelu_tanh) return ops::gelu_forward(exec, product, up, sketch);
+void MlpHalf::activate(Exec& exec, Tensor product, Tensor up, const SketchEpilogue& epilogue) const {
+  if (options_.kind == MlpKind::gelu_tanh) return ops::gelu_forward(exec, product, up, epilogue);
   const int64_t width = options_.intermediate;
-  ops::swiglu_forward(exec, product, up.slice(1, 0, width), up.slice(1, width, width), sketch);
+  ops::swiglu_forward(exec, product, up.slice(1, 0, width), up.slice(1, width, width), epilogue);
 }
 
 void MlpHalf::activate_backward(Exec& exec, Tensor up, Tensor dproduct, Tensor row_sums) const {
@@ -48,7 +48,7 @@ void MlpHalf::forward(Exec& exec, const Pass& pass, Tensor x) {
   Buffer product = exec.memory.take(product_name_, pass.category(*product_code_),
                                     {pass.tokens(), options_.intermediate}, precision_.activation);
   activate(exec, product.tensor(), up.tensor(),
-           pass.keep ? product_code_->sketch_output(exec, pass.tokens()) : SketchOutput());
+           pass.keep ? product_code_->sketch_epilogue(exec, pass.tokens()) : SketchEpilogue());
   down_linear_.forward(exec, x, product.tensor(), /*accumulate=*/true);
   if (pass.observe) {
     up_code_->observe(exec, up.tensor());

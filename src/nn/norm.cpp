@@ -20,13 +20,13 @@ Norm::Norm(BuildContext& context, NormOptions options)
   context.add(bias_, {options_.width});
 }
 
-void Norm::forward(Exec& exec, const Pass& pass, Tensor out, Tensor xhat, Tensor x, const SketchOutput& sketch) {
+void Norm::forward(Exec& exec, const Pass& pass, Tensor out, Tensor xhat, Tensor x, const SketchEpilogue& epilogue) {
   const Category category = pass.keep ? Category::codes : Category::activations;
   rstd_ = exec.memory.take(rstd_name_, category, {x.numel() / options_.width}, precision_.statistic());
   if (options_.kind == NormKind::rms) {
-    ops::rmsnorm_forward(exec, out, xhat, rstd_.tensor(), x, gain_.weight, options_.eps, sketch);
+    ops::rmsnorm_forward(exec, out, xhat, rstd_.tensor(), x, gain_.weight, options_.eps, epilogue);
   } else {
-    ops::layernorm_forward(exec, out, xhat, rstd_.tensor(), x, gain_.weight, bias_.weight, options_.eps, sketch);
+    ops::layernorm_forward(exec, out, xhat, rstd_.tensor(), x, gain_.weight, bias_.weight, options_.eps, epilogue);
   }
   if (!pass.keep) rstd_.reset();
 }

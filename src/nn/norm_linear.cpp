@@ -35,9 +35,9 @@ void NormLinear::forward(Exec& exec, const Pass& pass, Tensor y, Tensor x) {
   if (pass.keep || pass.observe) xhat = exec.memory.take(xhat_name_, pass.category(xhat_code()), shape, dtype_);
   const Category category = shared() ? Category::activations : pass.category(*input_code_);
   Buffer out = exec.memory.take(out_name_, category, shape, dtype_);
-  SketchOutput sketch;
-  if (pass.keep && !shared()) sketch = input_code_->sketch_output(exec, pass.tokens());
-  norm_.forward(exec, pass, out.tensor(), xhat.tensor(), x, sketch);
+  SketchEpilogue epilogue;
+  if (pass.keep && !shared()) epilogue = input_code_->sketch_epilogue(exec, pass.tokens());
+  norm_.forward(exec, pass, out.tensor(), xhat.tensor(), x, epilogue);
   linear_.forward(exec, y, out.tensor());
   if (place_ == NormPlace::after) ops::copy(exec, x, out.tensor());
   if (pass.observe) {

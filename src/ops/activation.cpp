@@ -16,19 +16,19 @@ void check_row_sums(Arguments& args, const Tensor& row_sums, const Tensor& x) {
 
 }  // namespace
 
-void swiglu_forward(Exec& exec, Tensor out, Tensor gate, Tensor up, const SketchOutput& sketch) {
+void swiglu_forward(Exec& exec, Tensor out, Tensor gate, Tensor up, const SketchEpilogue& epilogue) {
   Arguments args("swiglu_forward");
   args.floats("gate", gate);
   args.floats("up", up, gate.shape);
   args.floats("out", out, gate.shape);
-  const OutputSketching sketching(exec, args, sketch, out);
+  const SketchEpilogueInOp made(exec, args, epilogue, out);
   dispatch(
       exec, args,
       [&] {
         cpu::swiglu_forward(out, gate, up);
-        sketching.on_cpu(out);
+        made.on_cpu(out);
       },
-      [&](Gpu& gpu) { cuda::swiglu_forward(gpu, out, gate, up, sketching.tables()); });
+      [&](Gpu& gpu) { cuda::swiglu_forward(gpu, out, gate, up, made.tables()); });
 }
 
 void swiglu_backward(Exec& exec, Tensor dgate, Tensor dup, Tensor dout, Tensor gate, Tensor up, Tensor row_sums) {
@@ -44,18 +44,18 @@ void swiglu_backward(Exec& exec, Tensor dgate, Tensor dup, Tensor dout, Tensor g
       [&](Gpu& gpu) { cuda::swiglu_backward(gpu, dgate, dup, dout, gate, up, row_sums); });
 }
 
-void gelu_forward(Exec& exec, Tensor out, Tensor x, const SketchOutput& sketch) {
+void gelu_forward(Exec& exec, Tensor out, Tensor x, const SketchEpilogue& epilogue) {
   Arguments args("gelu_forward");
   args.floats("x", x);
   args.floats("out", out, x.shape);
-  const OutputSketching sketching(exec, args, sketch, out);
+  const SketchEpilogueInOp made(exec, args, epilogue, out);
   dispatch(
       exec, args,
       [&] {
         cpu::gelu_forward(out, x);
-        sketching.on_cpu(out);
+        made.on_cpu(out);
       },
-      [&](Gpu& gpu) { cuda::gelu_forward(gpu, out, x, sketching.tables()); });
+      [&](Gpu& gpu) { cuda::gelu_forward(gpu, out, x, made.tables()); });
 }
 
 void gelu_backward(Exec& exec, Tensor dx, Tensor dout, Tensor x, Tensor row_sums) {

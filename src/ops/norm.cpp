@@ -48,32 +48,32 @@ Buffer take_backward_workspace(Exec& exec, const Arguments& args, const char* na
 }  // namespace
 
 void rmsnorm_forward(Exec& exec, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, float eps,
-                     const SketchOutput& sketch) {
+                     const SketchEpilogue& epilogue) {
   Arguments args("rmsnorm_forward");
   check_forward(args, out, xhat, rstd, x, gain, eps);
-  const OutputSketching sketching(exec, args, sketch, out);
+  const SketchEpilogueInOp made(exec, args, epilogue, out);
   dispatch(
       exec, args,
       [&] {
         cpu::rmsnorm_forward(out, xhat, rstd, x, gain, eps);
-        sketching.on_cpu(out);
+        made.on_cpu(out);
       },
-      [&](Gpu& gpu) { cuda::rmsnorm_forward(gpu, out, xhat, rstd, x, gain, eps, sketching.tables()); });
+      [&](Gpu& gpu) { cuda::rmsnorm_forward(gpu, out, xhat, rstd, x, gain, eps, made.tables()); });
 }
 
 void layernorm_forward(Exec& exec, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, Tensor bias, float eps,
-                       const SketchOutput& sketch) {
+                       const SketchEpilogue& epilogue) {
   Arguments args("layernorm_forward");
   check_forward(args, out, xhat, rstd, x, gain, eps);
   args.floats("bias", bias, {width_of(x)});
-  const OutputSketching sketching(exec, args, sketch, out);
+  const SketchEpilogueInOp made(exec, args, epilogue, out);
   dispatch(
       exec, args,
       [&] {
         cpu::layernorm_forward(out, xhat, rstd, x, gain, bias, eps);
-        sketching.on_cpu(out);
+        made.on_cpu(out);
       },
-      [&](Gpu& gpu) { cuda::layernorm_forward(gpu, out, xhat, rstd, x, gain, bias, eps, sketching.tables()); });
+      [&](Gpu& gpu) { cuda::layernorm_forward(gpu, out, xhat, rstd, x, gain, bias, eps, made.tables()); });
 }
 
 void norm_apply_gain(Exec& exec, Tensor out, Tensor xhat, Tensor gain, Tensor bias) {

@@ -135,24 +135,24 @@ void Sketching::gram_weights(Tensor weights, Tensor scale) const {
   }
 }
 
-OutputSketching::OutputSketching(Exec& exec, Arguments& args, const SketchOutput& sketch, const Tensor& x) {
-  if (!sketch.present()) return;
-  const Projector& p = *sketch.projector;
+SketchEpilogueInOp::SketchEpilogueInOp(Exec& exec, Arguments& args, const SketchEpilogue& epilogue, const Tensor& x) {
+  if (!epilogue.present()) return;
+  const Projector& p = *epilogue.projector;
   args.rank("x", x, 2);
   args.require(p.only_signs(), "only a sign projector's sketch is made along with what it is of");
   args.require(x.dim(1) == p.width, "{} has {} features, the projector {}", x.shape.str(), x.dim(1), p.width);
-  args.floats("z", sketch.z, {x.dim(0), p.rank()});
-  z_ = sketch.z;
+  args.floats("z", epilogue.z, {x.dim(0), p.rank()});
+  z_ = epilogue.z;
   exec.flops += 2.0 * static_cast<double>(x.numel());
   sketching_.emplace(exec, p, args.is_double() ? DType::f64 : DType::f32, 1);
 }
 
-cuda::SignSketch OutputSketching::tables() const {
+cuda::SketchEpilogue SketchEpilogueInOp::tables() const {
   if (!sketching_) return {};
   return {z_, sketching_->index(), sketching_->signs()};
 }
 
-void OutputSketching::on_cpu(Tensor x) const {
+void SketchEpilogueInOp::on_cpu(Tensor x) const {
   if (sketching_) cpu::sign_project(z_, x, sketching_->index(), sketching_->signs());
 }
 

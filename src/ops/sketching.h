@@ -52,14 +52,14 @@ class Sketching {
   Buffer deflated_;                ///< z₁ − z₂·(Q₁ᵀR)ᵀ of one tile
 };
 
-/// What an op that takes a SketchOutput does for it: checks, counts the arithmetic, makes the tables. Nothing where no
-/// sketch is asked for. For use inside one op, in which x [T,n] is the tensor to sketch.
-class OutputSketching {
+/// What an op that takes a SketchEpilogue does for it: checks, counts the arithmetic, makes the tables. Nothing where
+/// no sketch is asked for. For use inside one op, in which x [T,n] is the tensor to sketch.
+class SketchEpilogueInOp {
  public:
-  OutputSketching(Exec& exec, Arguments& args, const SketchOutput& sketch, const Tensor& x);
+  SketchEpilogueInOp(Exec& exec, Arguments& args, const SketchEpilogue& epilogue, const Tensor& x);
 
   /// For the CUDA twin, which makes z itself.
-  cuda::SignSketch tables() const;
+  cuda::SketchEpilogue tables() const;
   /// z, once the CPU twin has written x.
   void on_cpu(Tensor x) const;
 

@@ -128,7 +128,7 @@ class CodecRig {
       Buffer input = exec.memory.take("x", codec->facts().input_category, x.shape, DType::f32);
       ops::copy(exec, input.tensor(), x);
       if (rig.ahead_) {
-        const SketchOutput wanted = codec->sketch_output(exec, rig.tokens_);
+        const SketchEpilogue wanted = codec->sketch_epilogue(exec, rig.tokens_);
         if (wanted.present()) ops::project(exec, wanted.z, input.tensor(), *wanted.projector);
       }
       codec->keep(exec, std::move(input), [x](Exec& e, Tensor into) { ops::copy(e, into, x); });

@@ -192,7 +192,7 @@ TEST_CASE("a sketch made by the op that makes x is the codec's own, and only sig
     const auto codec = codec::make_codec({.config = config, .name = "x", .widths = {kWidth}, .clock = &clock}, memory);
     Exec exec(memory);
     const ProgramScope program(memory, "pass");
-    const bool present = codec->sketch_output(exec, kTokens).present();
+    const bool present = codec->sketch_epilogue(exec, kTokens).present();
     codec->drop();
     return present;
   };

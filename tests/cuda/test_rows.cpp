@@ -102,17 +102,17 @@ TEST_CASE("ops that sketch what they write: CUDA twins agree with the CPU's, and
         .width = width, .random_rank = (width + 3) / 4, .random = Projector::Random::sign, .seed = c.seed, .layer = 5};
     HostTensor x = c.random(2), y = c.random(), xhat = c.zeros(), rstd = c.row_numbers();
     HostTensor gain = HostTensor::random(c.type, {width}, c.seed), bias = HostTensor::random(c.type, {width}, 1);
-    using Op = void (*)(Exec&, const Tensors&, const SketchOutput&);
+    using Op = void (*)(Exec&, const Tensors&, const SketchEpilogue&);
     const std::vector<Op> ops = {
-        [](Exec& e, const Tensors& t, const SketchOutput& s) {
+        [](Exec& e, const Tensors& t, const SketchEpilogue& s) {
           ops::rmsnorm_forward(e, t[0], t[2], t[3], t[4], t[5], 1e-6f, s);
         },
-        [](Exec& e, const Tensors& t, const SketchOutput& s) {
+        [](Exec& e, const Tensors& t, const SketchEpilogue& s) {
           ops::rmsnorm_forward(e, t[0], {}, t[3], t[4], t[5], 1e-6f, s);
         },
-        [](Exec& e, const Tensors& t, const SketchOutput& s) { ops::swiglu_forward(e, t[0], t[4], t[7], s); },
-        [](Exec& e, const Tensors& t, const SketchOutput& s) { ops::gelu_forward(e, t[0], t[4], s); },
-        [](Exec& e, const Tensors& t, const SketchOutput& s) {
+        [](Exec& e, const Tensors& t, const SketchEpilogue& s) { ops::swiglu_forward(e, t[0], t[4], t[7], s); },
+        [](Exec& e, const Tensors& t, const SketchEpilogue& s) { ops::gelu_forward(e, t[0], t[4], s); },
+        [](Exec& e, const Tensors& t, const SketchEpilogue& s) {
           ops::layernorm_forward(e, t[0], t[2], t[3], t[4], t[5], t[6], 1e-5f, s);
         }};
     for (size_t i = 0; i < ops.size() - (width == 1 ? 1 : 0); ++i) {  // LayerNorm of a width of one: rounding noise

@@ -343,16 +343,16 @@ TEST_CASE("an op that sketches what it writes leaves the bits of a sketch made a
       HostTensor x = HostTensor::random(types.x, {rows, kWidth}, 1, 1.0, 5);
       HostTensor y = HostTensor::random(types.x, {rows, kWidth}, 2), gain = HostTensor::random(types.x, {kWidth}, 3);
       HostTensor xhat(types.x, {rows, kWidth}), rstd(types.z == DType::f64 ? DType::f64 : DType::f32, {rows});
-      using Op = std::function<void(Exec&, Tensor out, const SketchOutput&)>;
+      using Op = std::function<void(Exec&, Tensor out, const SketchEpilogue&)>;
       const Op ops[] = {
-          [&](Exec& e, Tensor out, const SketchOutput& s) {
+          [&](Exec& e, Tensor out, const SketchEpilogue& s) {
             ops::rmsnorm_forward(e, out, xhat.tensor(), rstd.tensor(), x.tensor(), gain.tensor(), 1e-6f, s);
           },
-          [&](Exec& e, Tensor out, const SketchOutput& s) {
+          [&](Exec& e, Tensor out, const SketchEpilogue& s) {
             ops::layernorm_forward(e, out, {}, rstd.tensor(), x.tensor(), gain.tensor(), gain.tensor(), 1e-6f, s);
           },
-          [&](Exec& e, Tensor out, const SketchOutput& s) { ops::swiglu_forward(e, out, x.tensor(), y.tensor(), s); },
-          [&](Exec& e, Tensor out, const SketchOutput& s) { ops::gelu_forward(e, out, x.tensor(), s); }};
+          [&](Exec& e, Tensor out, const SketchEpilogue& s) { ops::swiglu_forward(e, out, x.tensor(), y.tensor(), s); },
+          [&](Exec& e, Tensor out, const SketchEpilogue& s) { ops::gelu_forward(e, out, x.tensor(), s); }};
       for (const Op& op : ops) {
         HostTensor out(types.x, {rows, kWidth}, 2), z(types.z, {rows, 7}, 3), want = out, want_z = z;
         const double flops = run_op([&](Exec& e) { op(e, out.tensor(), {z.tensor(), &p.view}); });

@@ -63,7 +63,7 @@ class Codec {
 
   /// Forward, before the op runs that writes x [T,n]: what that op is to write as well, where the whole code is a
   /// sketch that it can make; absent otherwise. The `keep` of this x, which has to follow, then finds the code made.
-  virtual SketchOutput sketch_output(Exec&, [[maybe_unused]] int64_t tokens) { return {}; }
+  virtual SketchEpilogue sketch_epilogue(Exec&, [[maybe_unused]] int64_t tokens) { return {}; }
   /// Forward: takes a share of x. `rebuild` stays callable until `drop`; may be null for codecs other than `recompute`.
   virtual void keep(Exec& exec, Buffer x, Rebuild rebuild) = 0;
   /// x again, exact or approximated as the codec promises.

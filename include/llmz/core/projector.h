@@ -38,8 +38,8 @@ struct Projector {
 
 /// Asks an op that writes x [T,n] for z [T,r] = x·P as well, while the rows are at hand. It is made from x as stored: z
 /// has the bits that ops::project would give it afterwards. P must be `only_signs`. Codecs make it for the layer that
-/// makes x (codec::Codec::sketch_output).
-struct SketchOutput {
+/// makes x (codec::Codec::sketch_epilogue).
+struct SketchEpilogue {
   Tensor z = {};
   const Projector* projector = nullptr;
 

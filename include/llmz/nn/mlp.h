@@ -31,7 +31,7 @@ class MlpHalf {
 
  private:
   int64_t up_width() const { return (options_.kind == MlpKind::swiglu ? 2 : 1) * options_.intermediate; }
-  void activate(Exec& exec, Tensor product, Tensor up, const SketchOutput& sketch = {}) const;
+  void activate(Exec& exec, Tensor product, Tensor up, const SketchEpilogue& epilogue = {}) const;
   /// `up` becomes its own gradient.
   void activate_backward(Exec& exec, Tensor up, Tensor dproduct, Tensor row_sums) const;
   void down_backward(Exec& exec, Tensor dx);

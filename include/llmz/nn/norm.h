@@ -30,7 +30,7 @@ class Norm {
 
   /// out = norm(x), [T,width] or more dimensions; x̂ is written where `xhat` is present, and a sketch of out where one
   /// is asked for.
-  void forward(Exec& exec, const Pass& pass, Tensor out, Tensor xhat, Tensor x, const SketchOutput& sketch = {});
+  void forward(Exec& exec, const Pass& pass, Tensor out, Tensor xhat, Tensor x, const SketchEpilogue& epilogue = {});
   /// The output again, bit for bit where x̂ is the written one.
   void apply_gain(Exec& exec, Tensor out, Tensor xhat) const;
   /// dx += gradient through the norm; gain (and bias) gradients accumulate. `row_sums` [T]: Σ dx̂·x̂ where it is better

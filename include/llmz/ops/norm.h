@@ -12,12 +12,12 @@ namespace llmz::ops {
 /// that `norm_apply_gain(out, xhat, gain)` later repeats `out` bit for bit. `rstd` [T] is f32 (f64 for f64). `sketch`:
 /// of `out`, where present.
 void rmsnorm_forward(Exec& exec, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, float eps,
-                     const SketchOutput& sketch = {});
+                     const SketchEpilogue& epilogue = {});
 
 /// LayerNorm (Ba et al. 2016): x̂ = (x − mean)·rstd with the biased variance, out = x̂·gain + bias.
 /// Same contract as `rmsnorm_forward`; the mean is not kept, backward does not need it.
 void layernorm_forward(Exec& exec, Tensor out, Tensor xhat, Tensor rstd, Tensor x, Tensor gain, Tensor bias, float eps,
-                       const SketchOutput& sketch = {});
+                       const SketchEpilogue& epilogue = {});
 
 /// out[T,H] = x̂·gain (+ bias where present): the norm's output again, from the stored x̂.
 void norm_apply_gain(Exec& exec, Tensor out, Tensor xhat, Tensor gain, Tensor bias);

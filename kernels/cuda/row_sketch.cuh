@@ -61,7 +61,7 @@ struct RowSketch {
 };
 
 /// Of x [rows,n].
-inline RowSketch row_sketch(const SignSketch& s, const Tensor& x) {
+inline RowSketch row_sketch(const SketchEpilogue& s, const Tensor& x) {
   return {operand(s.z), s.index.as<int32_t>(), flat(s.signs), x.dim(0), x.dim(1), s.z.dim(1), rows_together(x.dim(1))};
 }
 
