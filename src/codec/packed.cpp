@@ -5,21 +5,23 @@
 
 namespace llmz::codec {
 
-Packed::Packed(std::string name, const QuantConfig& quant, DType dtype, uint32_t layer, const subspace::Clock* clock)
+Packed::Packed(const CodecOptions& options, std::string name, const QuantConfig& quant, uint32_t layer)
     : name_(std::move(name)),
       scales_name_(name_ + ".scales"),
       values_name_(name_ + ".values"),
+      role_(options.role),
       packs_(quant.bits != 0),
       format_{.bits = static_cast<int>(quant.bits),
               .group = quant.group,
               .rotate = quant.rotate,
               .stochastic = roundings().value(quant.rounding, "rounding") == Rounding::stochastic},
-      dtype_(dtype),
+      dtype_(options.dtype),
       layer_(layer),
-      clock_(clock) {}
+      clock_(options.clock) {}
 
 Buffer Packed::target(Exec& exec, int64_t tokens, int64_t width) {
-  return exec.memory.take(values_name_, packs_ ? Category::activations : Category::codes, {tokens, width}, dtype_);
+  return exec.memory.take(values_name_, packs_ ? Category::activations : Category::codes, {tokens, width}, dtype_,
+                          role_);
 }
 
 void Packed::hold(Exec& exec, Buffer x) {
@@ -29,8 +31,8 @@ void Packed::hold(Exec& exec, Buffer x) {
 
 void Packed::pack(Exec& exec, Tensor x) {
   width_ = x.dim(1);
-  codes_ = exec.memory.take(name_, Category::codes, {x.dim(0), format_.row_bytes(width_)}, DType::u8);
-  scales_ = exec.memory.take(scales_name_, Category::codes, {x.dim(0), format_.groups(width_)}, DType::bf16);
+  codes_ = exec.memory.take(name_, Category::codes, {x.dim(0), format_.row_bytes(width_)}, DType::u8, role_);
+  scales_ = exec.memory.take(scales_name_, Category::codes, {x.dim(0), format_.groups(width_)}, DType::bf16, role_);
   ops::quantize(exec, codes_.tensor(), scales_.tensor(), x, format_, subspace::rotation_signs(*clock_, layer_),
                 subspace::rounding_draws(*clock_, layer_));
 }

@@ -8,7 +8,8 @@ namespace llmz::codec {
 /// Holds a tensor [T,n] until backward: as it is, or in few bits.
 class Packed {
  public:
-  Packed(std::string name, const QuantConfig& quant, DType dtype, uint32_t layer, const subspace::Clock* clock);
+  /// Of the tensor that `options` describe, or the part of it that is called `name`.
+  Packed(const CodecOptions& options, std::string name, const QuantConfig& quant, uint32_t layer);
 
   bool packs() const { return packs_; }
   /// Whether each packing draws new random numbers.
@@ -26,6 +27,7 @@ class Packed {
 
  private:
   std::string name_, scales_name_, values_name_;
+  std::string_view role_;
   bool packs_;
   ops::QuantFormat format_;
   DType dtype_;

@@ -13,7 +13,7 @@ QuantConfig with_default_bits(QuantConfig config) {
 class Quant final : public Part {
  public:
   Quant(const CodecOptions& o, const std::string& name, uint32_t layer)
-      : x_(name, with_default_bits(o.config.quant), o.dtype, layer, o.clock) {}
+      : x_(o, name, with_default_bits(o.config.quant), layer) {}
 
   void encode(Exec& exec, Tensor x) override { x_.pack(exec, x); }
   void decode(Exec& exec, Tensor into) override { x_.unpack(exec, into); }

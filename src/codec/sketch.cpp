@@ -11,8 +11,7 @@ namespace {
 class Sketch final : public Part {
  public:
   Sketch(const CodecOptions& o, const std::string& name, int64_t width, uint32_t layer, Memory& memory)
-      : source_(o.config.projector, name, width, o.dtype, layer, o.clock, memory),
-        z_(name, o.config.quant, o.dtype, layer, o.clock) {}
+      : source_(o.config.projector, name, width, o.dtype, layer, o.clock, memory), z_(o, name, o.config.quant, layer) {}
 
   SketchEpilogue sketch_epilogue(Exec& exec, int64_t tokens) override {
     if (!source_.projector().only_signs()) return {};

@@ -166,7 +166,7 @@ int64_t Memory::row_pitch(Category category, const Shape& shape, DType dtype) co
   return padded ? (shape[1] + kElements - 1) / kElements * kElements : shape.rank() == 0 ? 0 : shape[shape.rank() - 1];
 }
 
-Buffer Memory::take(std::string_view name, Category category, Shape shape, DType dtype) {
+Buffer Memory::take(std::string_view name, Category category, Shape shape, DType dtype, std::string_view role) {
   check(program_ != nullptr, "buffer '{}' was requested outside any program", name);
   check_none_late();
   const int64_t pitch = row_pitch(category, shape, dtype);
@@ -176,7 +176,7 @@ Buffer Memory::take(std::string_view name, Category category, Shape shape, DType
   const size_t slot = slots_.size();
   slots_.push_back({1});
   if (recording_) {
-    program_->spans.push_back({std::string(name), category, bytes, 0, clock_++, -1});
+    program_->spans.push_back({std::string(name), category, bytes, 0, clock_++, -1, role});
   } else {
     check(slot < program_->spans.size() && program_->spans[slot].name == name &&
               (program_->spans[slot].bytes == bytes || (program_->may_shrink && bytes < program_->spans[slot].bytes)),

@@ -23,11 +23,11 @@ AttentionHalf::AttentionHalf(BuildContext& context, AttentionOptions options)
     : options_(fused(std::move(options))),
       precision_(context.precision),
       qkv_linear_(context, options_.place, options_.norm, options_.qkv, context.activations.qkv_input),
-      qkv_code_(context.make_codec(context.activations.qkv, options_.name + ".qkv",
+      qkv_code_(context.make_codec(context.activations.qkv, options_.name + ".qkv", role::qkv,
                                    {options_.heads * options_.head_dim, options_.kv_heads * options_.head_dim,
                                     options_.kv_heads * options_.head_dim},
                                    /*linear_input=*/false)),
-      out_code_(context.make_codec(context.activations.attention_output, options_.name + ".out",
+      out_code_(context.make_codec(context.activations.attention_output, options_.name + ".out", role::attention_output,
                                    {options_.heads * options_.head_dim}, /*linear_input=*/true)),
       out_linear_(context, options_.out, *out_code_),
       qkv_name_(options_.name + ".qkv"),
@@ -73,7 +73,8 @@ void AttentionHalf::rotate(Exec& exec, const Pass& pass, const Heads& heads, boo
 void AttentionHalf::forward(Exec& exec, const Pass& pass, Tensor x, KvCache* cache) {
   const int64_t tokens = pass.tokens(), width = options_.heads * options_.head_dim;
 
-  Buffer qkv = exec.memory.take(qkv_name_, pass.category(*qkv_code_), {tokens, qkv_width()}, precision_.activation);
+  Buffer qkv =
+      exec.memory.take(qkv_name_, pass.category(*qkv_code_), {tokens, qkv_width()}, precision_.activation, role::qkv);
   qkv_linear_.forward(exec, pass, qkv.tensor(), x);
   Heads h = split(pass, qkv.tensor());
   Buffer qk;
@@ -91,9 +92,10 @@ void AttentionHalf::forward(Exec& exec, const Pass& pass, Tensor x, KvCache* cac
     h.v = cache->v.slice(1, 0, pass.position + pass.sequence);
   }
 
-  Buffer out = exec.memory.take(out_name_, pass.category(*out_code_), {tokens, width}, precision_.activation);
+  Buffer out = exec.memory.take(out_name_, pass.category(*out_code_), {tokens, width}, precision_.activation,
+                                role::attention_output);
   Buffer lse = exec.memory.take(lse_name_, pass.keep ? Category::codes : Category::activations,
-                                {pass.batch, options_.heads, pass.sequence}, precision_.statistic());
+                                {pass.batch, options_.heads, pass.sequence}, precision_.statistic(), role::statistics);
   ops::attention_forward(exec, out.tensor().reshape(by_head(pass)), lse.tensor(), h.q, h.k, h.v, mask(pass));
   qk.reset();
   out_linear_.forward(exec, x, out.tensor(), /*accumulate=*/true);

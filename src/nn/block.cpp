@@ -31,7 +31,7 @@ class CheckpointedBlock final : public Block {
 
   void forward(Exec& exec, const Pass& pass, Tensor x, KvCache* cache) override {
     if (pass.keep) {
-      input_ = exec.memory.take(name_, Category::codes, x.shape, x.dtype);
+      input_ = exec.memory.take(name_, Category::codes, x.shape, x.dtype, role::block_input);
       ops::copy(exec, input_.tensor(), x);
     }
     Pass once = pass;

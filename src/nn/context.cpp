@@ -22,10 +22,11 @@ void BuildContext::add(Parameter& p, Shape shape, const Projector* projector) {
 }
 
 std::unique_ptr<codec::Codec> BuildContext::make_codec(const codec::CodecConfig& config, const std::string& name,
-                                                       std::vector<int64_t> widths, bool linear_input,
-                                                       bool source_exact) {
+                                                       std::string_view role, std::vector<int64_t> widths,
+                                                       bool linear_input, bool source_exact) {
   codec::CodecOptions options{.config = config,
                               .name = name,
+                              .role = role,
                               .widths = std::move(widths),
                               .dtype = precision.activation,
                               .layer = next_code,

@@ -20,10 +20,10 @@ MlpHalf::MlpHalf(BuildContext& context, MlpOptions options)
     : options_(fused(std::move(options))),
       precision_(context.precision),
       up_linear_(context, options_.place, options_.norm, options_.up, context.activations.gate_up_input),
-      up_code_(context.make_codec(context.activations.gate_up, options_.name + ".gate_up",
+      up_code_(context.make_codec(context.activations.gate_up, options_.name + ".gate_up", role::gate_up,
                                   std::vector<int64_t>(options_.kind == MlpKind::swiglu ? 2 : 1, options_.intermediate),
                                   /*linear_input=*/false, up_linear_.exact())),
-      product_code_(context.make_codec(context.activations.down_input, options_.name + ".product",
+      product_code_(context.make_codec(context.activations.down_input, options_.name + ".product", role::down_input,
                                        {options_.intermediate}, /*linear_input=*/true, up_code_->facts().exact)),
       down_linear_(context, options_.down, *product_code_),
       up_name_(options_.name + ".up"),
@@ -43,10 +43,11 @@ void MlpHalf::activate_backward(Exec& exec, Tensor up, Tensor dproduct, Tensor r
 }
 
 void MlpHalf::forward(Exec& exec, const Pass& pass, Tensor x) {
-  Buffer up = exec.memory.take(up_name_, pass.category(*up_code_), {pass.tokens(), up_width()}, precision_.activation);
+  Buffer up = exec.memory.take(up_name_, pass.category(*up_code_), {pass.tokens(), up_width()}, precision_.activation,
+                               role::gate_up);
   up_linear_.forward(exec, pass, up.tensor(), x);
   Buffer product = exec.memory.take(product_name_, pass.category(*product_code_),
-                                    {pass.tokens(), options_.intermediate}, precision_.activation);
+                                    {pass.tokens(), options_.intermediate}, precision_.activation, role::down_input);
   activate(exec, product.tensor(), up.tensor(),
            pass.keep ? product_code_->sketch_epilogue(exec, pass.tokens()) : SketchEpilogue());
   down_linear_.forward(exec, x, product.tensor(), /*accumulate=*/true);

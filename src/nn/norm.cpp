@@ -22,7 +22,8 @@ Norm::Norm(BuildContext& context, NormOptions options)
 
 void Norm::forward(Exec& exec, const Pass& pass, Tensor out, Tensor xhat, Tensor x, const SketchEpilogue& epilogue) {
   const Category category = pass.keep ? Category::codes : Category::activations;
-  rstd_ = exec.memory.take(rstd_name_, category, {x.numel() / options_.width}, precision_.statistic());
+  rstd_ =
+      exec.memory.take(rstd_name_, category, {x.numel() / options_.width}, precision_.statistic(), role::statistics);
   if (options_.kind == NormKind::rms) {
     ops::rmsnorm_forward(exec, out, xhat, rstd_.tensor(), x, gain_.weight, options_.eps, epilogue);
   } else {

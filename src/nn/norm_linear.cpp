@@ -6,7 +6,8 @@ namespace {
 
 std::unique_ptr<codec::Codec> make_norm_code(BuildContext& context, const NormOptions& norm) {
   if (context.activations.norm.codec == "shared") return nullptr;
-  return context.make_codec(context.activations.norm, norm.name + ".xhat", {norm.width}, /*linear_input=*/false);
+  return context.make_codec(context.activations.norm, norm.name + ".xhat", role::norm_input, {norm.width},
+                            /*linear_input=*/false);
 }
 
 }  // namespace
@@ -15,7 +16,8 @@ NormLinear::NormLinear(BuildContext& context, NormPlace place, NormOptions norm,
                        const codec::CodecConfig& input)
     : place_(place),
       norm_(context, norm),
-      input_code_(context.make_codec(input, linear.name + ".input", {norm.width}, /*linear_input=*/true,
+      input_code_(context.make_codec(input, linear.name + ".input", role::norm_input, {norm.width},
+                                     /*linear_input=*/true,
                                      /*source_exact=*/context.activations.norm.codec == "store")),
       norm_code_(make_norm_code(context, norm)),
       linear_(context, std::move(linear), *input_code_),
@@ -32,9 +34,10 @@ NormLinear::NormLinear(BuildContext& context, NormPlace place, NormOptions norm,
 void NormLinear::forward(Exec& exec, const Pass& pass, Tensor y, Tensor x) {
   const Shape shape = {pass.tokens(), norm_.width()};
   Buffer xhat;
-  if (pass.keep || pass.observe) xhat = exec.memory.take(xhat_name_, pass.category(xhat_code()), shape, dtype_);
+  if (pass.keep || pass.observe)
+    xhat = exec.memory.take(xhat_name_, pass.category(xhat_code()), shape, dtype_, role::norm_input);
   const Category category = shared() ? Category::activations : pass.category(*input_code_);
-  Buffer out = exec.memory.take(out_name_, category, shape, dtype_);
+  Buffer out = exec.memory.take(out_name_, category, shape, dtype_, role::norm_input);
   SketchEpilogue epilogue;
   if (pass.keep && !shared()) epilogue = input_code_->sketch_epilogue(exec, pass.tokens());
   norm_.forward(exec, pass, out.tensor(), xhat.tensor(), x, epilogue);

@@ -1,41 +1,15 @@
 #include "llmz/report/plan_compare.h"
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "llmz/core/system.h"
 #include "llmz/engine/engine.h"
+#include "llmz/nn/roles.h"
 #include "llmz/run/presets.h"
 #include "llmz/run/trainer.h"
 
 namespace llmz::train {
 namespace {
-
-struct RolePattern {
-  const char* part;  ///< of a buffer's name
-  const char* role;
-};
-
-/// First match wins: a buffer is named after its tensor, whatever codec holds it.
-constexpr RolePattern kPatterns[] = {{".rstd", "statistics"},
-                                     {".lse", "statistics"},
-                                     {"head.", "head"},
-                                     {".norm.xhat", "norm + input"},
-                                     {".norm.out", "norm + input"},
-                                     {".input", "norm + input"},
-                                     {".product", "down input"},
-                                     {".attention.out", "attention out"},
-                                     {".attention.qkv", "q, k, v"},
-                                     {".mlp.", "gate, up"}};
-
-std::string role_of(const std::string& name) {
-  const bool is_block_input = name.starts_with("layers.") && std::count(name.begin(), name.end(), '.') == 2;
-  if (is_block_input) return "block input";
-  for (const auto& [part, role] : kPatterns) {
-    if (name.find(part) != std::string::npos) return role;
-  }
-  return "other";
-}
 
 MethodPlan plan_of(const std::string& name, const EngineOptions& options) {
   const MemoryPlan plan = Engine::plan(options);
@@ -45,7 +19,7 @@ MethodPlan plan_of(const std::string& name, const EngineOptions& options) {
   for (const PlannedBuffer& b : plan.persistent) result.persistent[static_cast<int>(b.category)] += b.bytes;
   for (const PlannedBuffer* b : MemoryPlan::live_at_peak(plan.program("micro_step"))) {
     if (b->category == Category::codes) {
-      result.codes[role_of(b->name)] += b->bytes;
+      result.codes[b->role.empty() ? "other" : std::string(b->role)] += b->bytes;
       result.code_bytes += b->bytes;
     } else {
       result.other_bytes += b->bytes;
@@ -76,8 +50,10 @@ size_t of(const MethodPlan& plan, Category category) { return plan.persistent[st
 }  // namespace
 
 const std::vector<std::string>& code_roles() {
-  static const std::vector<std::string> roles = {"norm + input", "q, k, v",     "attention out", "gate, up",
-                                                 "down input",   "block input", "statistics",    "head"};
+  using namespace nn::role;
+  static const std::vector<std::string> roles({std::string(norm_input), std::string(qkv), std::string(attention_output),
+                                               std::string(gate_up), std::string(down_input), std::string(block_input),
+                                               std::string(statistics), std::string(head)});
   return roles;
 }
 
@@ -177,8 +153,8 @@ std::vector<PaperAccount> paper_accounting(const RunConfig& config, const std::v
     const PaperCount count = paper_count(name, config);
     const auto tokens = static_cast<double>(options.micro_batch * options.sequence);
     PaperAccount account{name, 2 * count.numbers * tokens * static_cast<double>(config.model.layers), 0, count.formula};
-    for (const char* role : {"norm + input", "down input"}) {
-      const auto found = plan.codes.find(role);
+    for (const std::string_view role : {nn::role::norm_input, nn::role::down_input}) {
+      const auto found = plan.codes.find(std::string(role));
       if (found != plan.codes.end()) account.llmz_bytes += static_cast<double>(found->second);
     }
     accounts.push_back(account);

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "llmz/codec/config.h"
@@ -33,6 +34,7 @@ struct Probing {
 struct CodecOptions {
   CodecConfig config = {};
   std::string name;             ///< of the tensor: "layers.3.mlp.gate_up"
+  std::string_view role = {};   ///< of the tensor; the code's buffers have it too
   std::vector<int64_t> widths;  ///< of its parts, which lie side by side and are coded apart (gate | up)
   DType dtype = DType::f32;     ///< of the tensor
   uint32_t layer = 0;           ///< selects the codec's random numbers; part i has layer + i

@@ -35,6 +35,7 @@ struct PlannedBuffer {
   size_t bytes = 0;   ///< rounded up to the plan's alignment
   size_t offset = 0;  ///< from the start of the arena
   int begin = 0, end = 0;
+  std::string_view role = {};  ///< what the layer that asked calls it: a constant of the program; may be empty
 };
 
 /// One traced pass (a training micro-step, an evaluation, an optimizer update). Programs never overlap in
@@ -119,7 +120,8 @@ class Memory {
   /// A buffer until its handle is dropped; contents undefined. Only inside a program. On a GPU the rows of a bf16
   /// activation or code begin at multiples of 16 bytes, as tensor cores want them, whatever the width: 5461 columns
   /// have a pitch of 5464.
-  Buffer take(std::string_view name, Category category, Shape shape, DType dtype);
+  /// `role`, a constant, is noted in the plan.
+  Buffer take(std::string_view name, Category category, Shape shape, DType dtype, std::string_view role = {});
 
   /// `may_shrink` is for programs whose buffers vary with a length that is not in their shapes (decoding one token
   /// after more and more others): recorded at the largest, they may ask for less later. Elsewhere sizes are exact.

@@ -7,6 +7,7 @@
 #include "llmz/core/exec.h"
 #include "llmz/core/parameter.h"
 #include "llmz/nn/config.h"
+#include "llmz/nn/roles.h"
 
 namespace llmz::nn {
 
@@ -39,10 +40,11 @@ struct BuildContext {
   /// Allocates weight (and gradient) of `p`, whose other fields are set, and lists it. With a projector the gradient is
   /// low-rank.
   void add(Parameter& p, Shape shape, const Projector* projector = nullptr);
-  /// The codec of a tensor that lies in `widths` side by side. A linear layer's input gets low-rank gradients as
-  /// `weight_gradient` says. `source_exact`: see CodecOptions.
+  /// The codec of a tensor of this role (roles.h) that lies in `widths` side by side. A linear layer's input gets
+  /// low-rank gradients as `weight_gradient` says. `source_exact`: see CodecOptions.
   std::unique_ptr<codec::Codec> make_codec(const codec::CodecConfig& config, const std::string& name,
-                                           std::vector<int64_t> widths, bool linear_input, bool source_exact = true);
+                                           std::string_view role, std::vector<int64_t> widths, bool linear_input,
+                                           bool source_exact = true);
 };
 
 /// One call of a layer: `batch` sequences of `sequence` tokens, rows of x are tokens in that order.

@@ -25,7 +25,8 @@ void NextTokenHead::loss(Exec& exec, const Pass& pass, Tensor losses, Tensor x, 
   const int64_t tokens = pass.tokens(), chunk = std::min(chunk_, tokens);
   Buffer out = exec.memory.take("head.input", Category::activations, {tokens, options_.hidden}, precision_.activation);
   if (pass.keep) {
-    xhat_ = exec.memory.take("head.xhat", Category::codes, {tokens, options_.hidden}, precision_.activation);
+    xhat_ =
+        exec.memory.take("head.xhat", Category::codes, {tokens, options_.hidden}, precision_.activation, role::head);
   }
   norm_.forward(exec, pass, out.tensor(), xhat_.tensor(), x);
   const Buffer logits =
