@@ -8,7 +8,7 @@ Parted::Parted(const CodecOptions& options, Memory& memory, MakePart make)
     : decoded_name_(options.name + ".decoded"), widths_(options.widths), dtype_(options.dtype) {
   for (size_t i = 0; i < widths_.size(); ++i) {
     const std::string name = widths_.size() == 1 ? options.name : fmt::format("{}.{}", options.name, i);
-    parts_.push_back(make(options, name, widths_[i], options.layer + static_cast<uint32_t>(i), memory));
+    parts_.push_back(make(options, name, widths_[i], options.stream.part(i), memory));
   }
   std::vector<JoinedRefresh::Of> changing;
   int64_t first = 0;

@@ -48,7 +48,7 @@ class JoinedRefresh final : public subspace::Refresh {
 class Parted final : public Codec {
  public:
   using MakePart = std::unique_ptr<Part> (*)(const CodecOptions&, const std::string& name, int64_t width,
-                                             uint32_t layer, Memory&);
+                                             subspace::StreamId stream, Memory&);
   Parted(const CodecOptions& options, Memory& memory, MakePart make);
 
   CodecFacts facts() const override;

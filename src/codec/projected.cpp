@@ -10,7 +10,7 @@ namespace {
 class Projected final : public Codec {
  public:
   Projected(const CodecOptions& o, const subspace::ProjectorConfig& projector, Memory& memory)
-      : source_(projector, o.name, o.widths[0], o.dtype, o.layer, o.clock, memory),
+      : source_(projector, o.name, o.widths[0], o.dtype, o.stream, o.clock, memory),
         inner_(make_codec(inner_options(o), memory)),
         sketch_name_(o.name + ".sketch"),
         dtype_(o.dtype) {}

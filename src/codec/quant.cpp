@@ -12,8 +12,8 @@ QuantConfig with_default_bits(QuantConfig config) {
 /// Keeps x in few bits.
 class Quant final : public Part {
  public:
-  Quant(const CodecOptions& o, const std::string& name, uint32_t layer)
-      : x_(o, name, with_default_bits(o.config.quant), layer) {}
+  Quant(const CodecOptions& o, const std::string& name, subspace::StreamId stream)
+      : x_(o, name, with_default_bits(o.config.quant), stream.id) {}
 
   void encode(Exec& exec, Tensor x) override { x_.pack(exec, x); }
   void decode(Exec& exec, Tensor into) override { x_.unpack(exec, into); }
@@ -24,9 +24,9 @@ class Quant final : public Part {
   Packed x_;
 };
 
-std::unique_ptr<Part> make_part(const CodecOptions& options, const std::string& name, int64_t, uint32_t layer,
-                                Memory&) {
-  return std::make_unique<Quant>(options, name, layer);
+std::unique_ptr<Part> make_part(const CodecOptions& options, const std::string& name, int64_t,
+                                subspace::StreamId stream, Memory&) {
+  return std::make_unique<Quant>(options, name, stream);
 }
 
 }  // namespace

@@ -10,8 +10,9 @@ namespace {
 /// Keeps z = x·P [T,r]. A weight gradient is dyᵀ·z: x·P·Pᵀ is formed only by `decode`, for what is not linear.
 class Sketch final : public Part {
  public:
-  Sketch(const CodecOptions& o, const std::string& name, int64_t width, uint32_t layer, Memory& memory)
-      : source_(o.config.projector, name, width, o.dtype, layer, o.clock, memory), z_(o, name, o.config.quant, layer) {}
+  Sketch(const CodecOptions& o, const std::string& name, int64_t width, subspace::StreamId stream, Memory& memory)
+      : source_(o.config.projector, name, width, o.dtype, stream, o.clock, memory),
+        z_(o, name, o.config.quant, stream.id) {}
 
   SketchEpilogue sketch_epilogue(Exec& exec, int64_t tokens) override {
     if (!source_.projector().only_signs()) return {};
@@ -49,9 +50,9 @@ class Sketch final : public Part {
   Buffer epilogue_z_;  ///< z of the x that is kept next, made along with it
 };
 
-std::unique_ptr<Part> make_part(const CodecOptions& options, const std::string& name, int64_t width, uint32_t layer,
-                                Memory& memory) {
-  return std::make_unique<Sketch>(options, name, width, layer, memory);
+std::unique_ptr<Part> make_part(const CodecOptions& options, const std::string& name, int64_t width,
+                                subspace::StreamId stream, Memory& memory) {
+  return std::make_unique<Sketch>(options, name, width, stream, memory);
 }
 
 }  // namespace

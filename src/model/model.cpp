@@ -36,9 +36,8 @@ int64_t Model::matmul_parameter_count() const {
 }
 
 void Model::initialise(Exec& exec, uint64_t seed) {
-  uint32_t index = 0;
   for (Parameter* p : parameters()) {
-    const RandomStream stream(seed, Purpose::weights, index++);
+    const RandomStream stream(seed, Purpose::weights, p->stream);
     if (p->init_std > 0) {
       ops::fill_normal(exec, p->weight, stream, 0, p->init_std);
     } else {

@@ -34,7 +34,9 @@ std::unique_ptr<Model> assemble(const ModelConfig& config, const BuildOptions& o
                            .probes = options.probes,
                            .activations = options.activations,
                            .weight_gradient = options.weight_gradient,
-                           .clock = parts.clock.get()};
+                           .clock = parts.clock.get(),
+                           .weight_streams = {options.streams, 0},
+                           .code_streams = {options.streams, 1}};
   const bool checkpoint = options.activations.block == "recompute";
   const auto begin_part = [&] { parts.begins.push_back(context.parameters.size()); };
   begin_part();

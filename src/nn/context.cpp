@@ -10,6 +10,7 @@ void BuildContext::add(Parameter& p, Shape shape, const Projector* projector) {
     return memory.persistent(name, category, padded, dtype).slice(0, 0, rows);
   };
   p.weight = keep(p.name, Category::weights, shape, precision.weight);
+  p.stream = weight_streams.add(p.name).id;
   parameters.push_back(&p);
   if (!gradients) return;
   const Shape grad = projector != nullptr ? Shape{rows, projector->rank()} : shape;
@@ -29,11 +30,10 @@ std::unique_ptr<codec::Codec> BuildContext::make_codec(const codec::CodecConfig&
                               .role = role,
                               .widths = std::move(widths),
                               .dtype = precision.activation,
-                              .layer = next_code,
                               .clock = clock,
                               .source_exact = source_exact,
                               .probes = probes};
-  next_code += static_cast<uint32_t>(options.widths.size());
+  options.stream = code_streams.add(name, options.widths.size());
   if (!gradients) options.config = {};  // nothing will be kept
   const auto form = codec::gradient_forms().value(weight_gradient.form, "weight_gradient.form");
   const bool projects = linear_input && gradients && form == codec::GradientForm::low_rank && config.codec != "sketch";

@@ -17,7 +17,7 @@ Optimizer::Optimizer(const OptimizerConfig& config, const std::vector<Parameter*
     const RuleContext context{.settings = choice.settings,
                               .precision = precision,
                               .memory = p.owner.elsewhere ? *elsewhere_ : memory,
-                              .index = static_cast<uint32_t>(i),
+                              .index = p.stream,
                               .weight_decay = weight_decay_of(config, p) * choice.place.decay_scale};
     const double scale = static_cast<double>(lr_scale_of(config, p)) * static_cast<double>(choice.place.lr_scale);
     rows_.push_back({&p, scale, choice.row->make(context, p)});

@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 constexpr const char* kModelFile = "model.safetensors";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
 constexpr const char* kModelConfigFile = "config.json";
@@ -129,8 +129,18 @@ double loss_from_json(const nlohmann::json& value) {
   return value.is_number() ? value.get<double>() : std::numeric_limits<double>::infinity();
 }
 
-std::string run_file_text(const RunConfig& config, const TrainState& state) {
+constexpr const char* kByName = "name";
+constexpr const char* kByOrder = "order";
+
+/// Format 1 had streams by order only.
+subspace::StreamsBy streams_of(const nlohmann::json& run) {
+  const bool by_order = run["format"] == 1 || run.value("streams", kByName) == kByOrder;
+  return by_order ? subspace::StreamsBy::order : subspace::StreamsBy::name;
+}
+
+std::string run_file_text(const RunConfig& config, const TrainState& state, subspace::StreamsBy streams) {
   const nlohmann::json run = {{"format", kFormat},
+                              {"streams", streams == subspace::StreamsBy::name ? kByName : kByOrder},
                               {"step", state.step},
                               {"tokens", state.tokens},
                               {"best_step", state.best_step},
@@ -148,8 +158,8 @@ nlohmann::json read_run_file(const fs::path& folder) {
                      run["step"].is_number_integer() && run.contains("tokens") && run.contains("config");
   check(whole, "{} is not the run file of a checkpoint: 'format', 'step', 'tokens' or 'config' is missing",
         file.string());
-  check(run["format"] == kFormat, "{} has format {}; this llmz reads format {}", file.string(), run["format"].dump(),
-        kFormat);
+  check(run["format"] == 1 || run["format"] == kFormat, "{} has format {}; this llmz reads formats 1 and {}",
+        file.string(), run["format"].dump(), kFormat);
   return run;
 }
 
@@ -199,7 +209,7 @@ void save_checkpoint(const fs::path& to, Engine& engine, const RunConfig& config
   }
   io::write_text(writer.path(kModelConfigFile), model::to_hf_config(config.model, hf));
   writer.add(kModelConfigFile);
-  io::write_text(writer.path(kRunFile), run_file_text(config, state));
+  io::write_text(writer.path(kRunFile), run_file_text(config, state, engine.options().build.streams));
   writer.add(kRunFile);
   writer.commit({{"step", state.step}});
 }
@@ -218,6 +228,9 @@ TrainState load_checkpoint(const fs::path& from, Engine& engine, dist::World& wo
     std::erase_if(states, [&](auto& e) { return !masters && e.name.starts_with(std::string(kMaster) + "."); });
     check_same_method(file, states);
     run = read_run_file(from);
+    check(streams_of(run) == engine.options().build.streams,
+          "the random streams of {} are told apart otherwise than this engine's: build it with read_streams()",
+          from.string());
   });
   run = nlohmann::json::parse(world.broadcast(nlohmann::json{{"run", run}, {"masters", masters}}.dump()));
   masters = run["masters"].get<bool>();
@@ -230,6 +243,8 @@ TrainState load_checkpoint(const fs::path& from, Engine& engine, dist::World& wo
 TrainState load_checkpoint(const fs::path& from, Engine& engine) {
   return load_checkpoint(from, engine, *dist::make_single_world());
 }
+
+subspace::StreamsBy read_streams(const fs::path& from) { return streams_of(read_run_file(from)); }
 
 RunConfig read_run_config(const fs::path& from) {
   return parse_run_config(read_run_file(from)["config"].dump(), (from / kRunFile).string() + ": config");

@@ -29,10 +29,34 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
+/// What a run goes on from.
+struct GoesOn {
+  std::string checkpoint;  ///< empty: it starts
+  subspace::StreamsBy streams = subspace::StreamsBy::name;
+  std::vector<std::string> changes = {};  ///< configuration keys that differ from the checkpoint's; rank 0 knows them
+};
+
+/// `folder` is rank 0's; null on the others.
+GoesOn newest_of(const RunFolder* folder, const RunConfig& config, dist::World& world) {
+  GoesOn from;
+  nlohmann::json found = {{"checkpoint", ""}, {"by_name", true}};
+  world.together([&] {
+    if (folder == nullptr) return;
+    const auto newest = folder->newest_checkpoint();
+    if (!newest) return;
+    from.changes = changes_since(read_run_config(*newest), config);
+    found = {{"checkpoint", newest->string()}, {"by_name", read_streams(*newest) == subspace::StreamsBy::name}};
+  });
+  found = nlohmann::json::parse(world.broadcast(found.dump()));
+  from.checkpoint = found["checkpoint"].get<std::string>();
+  if (!found["by_name"].get<bool>()) from.streams = subspace::StreamsBy::order;
+  return from;
+}
+
 class Trainer {
  public:
   /// `folder` is rank 0's; null on the others.
-  Trainer(const TrainRequest& request, const EngineOptions& options, RunData& data, RunFolder* folder,
+  Trainer(const TrainRequest& request, const EngineOptions& options, RunData& data, RunFolder* folder, GoesOn from,
           double matmul_peak, dist::World& world)
       : config_(request.config),
         verbose_(request.verbose),
@@ -41,10 +65,10 @@ class Trainer {
         loader_(data.loader),
         world_(world),
         engine_(options, [&](Memory& memory) { return world.make_communicator(memory); }),
+        from_(std::move(from)),
         matmul_peak_(matmul_peak) {
-    const std::string newest = request.resume ? newest_checkpoint() : "";
-    resumed_ = !newest.empty();
-    if (!resumed_) {
+    const std::string& newest = from_.checkpoint;
+    if (newest.empty()) {
       engine_.initialise(config_.train.seed);
       state_.data_tokens = data.train.tokens();
       return;
@@ -95,19 +119,6 @@ class Trainer {
         : log(folder.metrics_file(), first), diagnostics(folder.path(), first), progress(steps, first, every) {}
   };
 
-  /// The path of what a run goes on from; empty: it starts.
-  std::string newest_checkpoint() {
-    std::string path;
-    world_.together([&] {
-      if (folder_ == nullptr) return;
-      const auto newest = folder_->newest_checkpoint();
-      if (!newest) return;
-      changes_ = changes_since(read_run_config(*newest), config_);
-      path = newest->string();
-    });
-    return world_.broadcast(path);
-  }
-
   void record(const StepMetrics& metrics) {
     records_->log.write(metrics);
     records_->progress.step(metrics);
@@ -137,8 +148,8 @@ class Trainer {
                loader_.windows(), loader_.epochs(config_.train.steps), where_it_runs(), matmul_peak_ * 1e-9,
                arithmetic());
     if (!data_.validation) fmt::print(stderr, "no validation data: no validation loss, no best checkpoint\n");
-    if (resumed_) fmt::print(stderr, "resumed after step {}\n", state_.step);
-    for (const std::string& change : changes_) fmt::print(stderr, "changed since then: {}\n", change);
+    if (!from_.checkpoint.empty()) fmt::print(stderr, "resumed after step {}\n", state_.step);
+    for (const std::string& change : from_.changes) fmt::print(stderr, "changed since then: {}\n", change);
   }
 
   std::string where_it_runs() const {
@@ -244,11 +255,10 @@ class Trainer {
   const data::Loader& loader_;
   dist::World& world_;
   Engine engine_;
+  const GoesOn from_;
   std::optional<Records> records_;  ///< of rank 0
   TrainState state_;
-  bool resumed_ = false;
   double matmul_peak_ = 0;
-  std::vector<std::string> changes_;  ///< configuration keys that differ from the resumed checkpoint's
   std::vector<int32_t> inputs_, targets_;
 };
 
@@ -363,9 +373,12 @@ TrainResult train_together(const TrainRequest& request, dist::World& world, Run&
     check_memory(options, world.local_size());
     if (world.leads()) folder.emplace(config.output.path, request.resume, request.overwrite);
   });
+  GoesOn from;
+  if (request.resume) from = newest_of(folder ? &*folder : nullptr, config, world);
+  options.build.streams = from.streams;
   // Before the engine takes its memory, of which a GPU may have little more.
   const double peak = measure_matmul_peak(options.device, options.build.precision.activation, options.tf32);
-  run.trainer.emplace(request, options, *data, folder ? &*folder : nullptr, peak, world);
+  run.trainer.emplace(request, options, *data, folder ? &*folder : nullptr, std::move(from), peak, world);
   if (folder) folder->write_config(to_json(config));
   return run.trainer->run(run.stop);
 }

@@ -48,11 +48,15 @@ std::vector<std::string> projector_kinds() {
 std::vector<std::string> random_kinds() { return {"haar", "sign", "gaussian"}; }
 
 ProjectorSource::ProjectorSource(const ProjectorConfig& config, const std::string& name, int64_t width, DType dtype,
-                                 uint32_t layer, const Clock* clock, Memory& memory)
-    : config_(config), name_(name), basis_dtype_(dtype == DType::f64 ? DType::f64 : DType::f32), clock_(clock) {
+                                 StreamId stream, const Clock* clock, Memory& memory)
+    : config_(config),
+      name_(name),
+      number_(stream.number),
+      basis_dtype_(dtype == DType::f64 ? DType::f64 : DType::f32),
+      clock_(clock) {
   Projector& p = projector_;
   p.width = width;
-  p.layer = layer;
+  p.layer = stream.id;
   p.random = random_of(config);
   const bool principal = has_principal(config);
   if (principal) p.principal_rank = rank_of(config.rank, width);
@@ -105,7 +109,7 @@ bool ProjectorSource::random_due() const {
 }
 
 void ProjectorSource::observe(Exec& exec, Tensor x) {
-  if (clock_->owner_of(projector_.layer) != clock_->rank) return;  // it comes from there
+  if (clock_->owner_of(number_) != clock_->rank) return;  // it comes from there
   if (principal_due()) find_principal(exec, x);
   if (!random_due()) return;
   const RandomStream stream(projector_.seed, Purpose::projector, projector_.layer);
@@ -160,7 +164,7 @@ void ProjectorSource::subspace_iteration(Exec& exec, Tensor x) {
 
 std::vector<State> ProjectorSource::states() const {
   std::vector<State> all;
-  const int owner = clock_->owner_of(projector_.layer);
+  const int owner = clock_->owner_of(number_);
   if (projector_.principal.present()) {
     all.push_back({name_ + ".principal", projector_.principal, owner, principal_due()});
   }
@@ -173,7 +177,7 @@ std::vector<State> ProjectorSource::states() const {
 std::vector<Spectrum> ProjectorSource::spectra() const {
   if (!projector_.principal.present()) return {};
   Spectrum spectrum = spectrum_;
-  spectrum.owner = clock_->owner_of(projector_.layer);
+  spectrum.owner = clock_->owner_of(number_);
   return {spectrum};
 }
 

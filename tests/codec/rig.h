@@ -93,7 +93,8 @@ class CodecRig {
     std::unique_ptr<LowRankGrad> low;
 
     Body(CodecRig& r, Memory& memory) : rig(r) {
-      codec::CodecOptions options{.config = r.config_, .name = "x", .widths = {r.width_}, .layer = 3, .clock = &clock};
+      codec::CodecOptions options{
+          .config = r.config_, .name = "x", .widths = {r.width_}, .stream = {3, 3}, .clock = &clock};
       codec = r.projected_ != nullptr ? codec::make_projected(options, r.projected_->projector, memory)
                                       : codec::make_codec(options, memory);
       const Projector* p = codec->facts().projector;

@@ -60,30 +60,18 @@ std::vector<int32_t> random_ids(uint64_t first) {
   return ids;
 }
 
-/// The stream of a tensor's projector that begins at `step`: the run's seed, the tensor's number in the order in which
-/// layers announce their tensors, and the step.
+/// The stream of a tensor's projector that begins at `step`: the run's seed, the tensor's name by FNV-1a, and the step.
 struct ProjectorStream {
   uint64_t seed;
   uint32_t layer;
 };
 
 ProjectorStream stream_of(const std::string& tensor, int64_t step) {
-  static const std::vector<std::string> order = {"attention.qkv.input",
-                                                 "attention.norm.xhat",
-                                                 "q",
-                                                 "k",
-                                                 "v",
-                                                 "attention.out",
-                                                 "mlp.gate_up.input",
-                                                 "mlp.norm.xhat",
-                                                 "mlp.gate_up.0",
-                                                 "mlp.gate_up.1",
-                                                 "mlp.product"};
-  const int64_t block = tensor[7] - '0';
-  const auto at = std::find(order.begin(), order.end(), tensor.substr(9)) - order.begin();
-  const auto layer = static_cast<uint32_t>(block * static_cast<int64_t>(order.size()) + at + 1);
-  const auto word = RandomStream(kSeed, Purpose::projector, layer).block(static_cast<uint64_t>(step));
-  return {(static_cast<uint64_t>(word[0]) << 32) | word[1], layer};
+  uint64_t layer = 0x811c9dc5;
+  for (const unsigned char letter : tensor) layer = ((layer ^ letter) * 0x01000193) & 0xffffffff;
+  const auto word =
+      RandomStream(kSeed, Purpose::projector, static_cast<uint32_t>(layer)).block(static_cast<uint64_t>(step));
+  return {(static_cast<uint64_t>(word[0]) << 32) | word[1], static_cast<uint32_t>(layer)};
 }
 
 /// CompAct: entries N(0, 1/r).

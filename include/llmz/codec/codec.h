@@ -11,6 +11,7 @@
 #include "llmz/core/projector.h"
 #include "llmz/subspace/clock.h"
 #include "llmz/subspace/refresh.h"
+#include "llmz/subspace/streams.h"
 
 namespace llmz::codec {
 
@@ -33,11 +34,11 @@ struct Probing {
 /// What codecs are made from.
 struct CodecOptions {
   CodecConfig config = {};
-  std::string name;             ///< of the tensor: "layers.3.mlp.gate_up"
-  std::string_view role = {};   ///< of the tensor; the code's buffers have it too
-  std::vector<int64_t> widths;  ///< of its parts, which lie side by side and are coded apart (gate | up)
-  DType dtype = DType::f32;     ///< of the tensor
-  uint32_t layer = 0;           ///< selects the codec's random numbers; part i has layer + i
+  std::string name;                ///< of the tensor: "layers.3.mlp.gate_up"
+  std::string_view role = {};      ///< of the tensor; the code's buffers have it too
+  std::vector<int64_t> widths;     ///< of its parts, which lie side by side and are coded apart (gate | up)
+  DType dtype = DType::f32;        ///< of the tensor
+  subspace::StreamId stream = {};  ///< of its first part
   const subspace::Clock* clock = nullptr;
   bool source_exact = true;  ///< `recompute`: whether what it rebuilds from is exact
   bool probes = false;       ///< whether passes may probe

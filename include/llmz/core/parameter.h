@@ -65,6 +65,7 @@ struct Parameter {
   int64_t padded_rows = 0;            ///< that weight and gradient have room for; what follows the last row is zero
   std::vector<ParameterPart> parts;
   std::vector<FusedMatrix> fused;  ///< what the rows of a matrix are, in their order; none: one matrix. Of the whole
+  uint32_t stream = 0;             ///< of its random numbers: initial values, stochastic rounding
   Owner owner;
   RowShard shard;  ///< what of the whole weight, gradient or factor and row term are here
 

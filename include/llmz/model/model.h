@@ -24,6 +24,7 @@ struct BuildOptions {
   bool probes = false;        ///< passes may measure the errors of codes and weight gradients
   uint64_t seed = 1;          ///< of projectors and stochastic rounding
   int64_t row_multiple = 1;   ///< see nn::BuildContext
+  subspace::StreamsBy streams = subspace::StreamsBy::name;
 };
 
 /// Embedding, residual blocks, and a head with the last norm. Which layers, in which order and under which

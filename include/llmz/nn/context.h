@@ -35,7 +35,7 @@ struct BuildContext {
   std::vector<Parameter*> parameters = {};
   std::vector<codec::Codec*> codecs = {};
   std::vector<codec::Probe> gradient_probes = {};
-  uint32_t next_code = 1;  ///< selects the random numbers of the codec made next
+  subspace::StreamTable weight_streams, code_streams;
 
   /// Allocates weight (and gradient) of `p`, whose other fields are set, and lists it. With a projector the gradient is
   /// low-rank.

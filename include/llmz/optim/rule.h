@@ -28,7 +28,7 @@ struct StepArgs {
   Tensor grad_scale;
 };
 
-/// What a rule is made from, beside its parameter and that one's `index`, which is its place in the model.
+/// What a rule is made from, beside its parameter; `index` selects its random numbers.
 struct RuleContext {
   const config::Bag& settings;  ///< settings.get<T>(): those that the rule's row has fields for
   const StatePrecision& precision;

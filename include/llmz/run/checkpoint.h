@@ -38,6 +38,10 @@ TrainState load_checkpoint(const std::filesystem::path& from, Engine& engine);
 /// The configuration that the checkpoint at `from` was trained with.
 RunConfig read_run_config(const std::filesystem::path& from);
 
+/// How the random streams of the checkpoint at `from` are told apart: what goes on from it has to do as it did
+/// (BuildOptions::streams).
+subspace::StreamsBy read_streams(const std::filesystem::path& from);
+
 /// Reads the weights of `from`: a checkpoint, or any folder with Hugging Face's config.json and model.safetensors.
 void load_weights(const std::filesystem::path& from, model::Model& model, Memory& memory);
 

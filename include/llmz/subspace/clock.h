@@ -17,10 +17,10 @@ struct Clock {
   int rank = 0, ranks = 1;   ///< the processes that share the work of a refresh
 
   bool is_due(int64_t period) const { return std::find(due.begin(), due.end(), period) != due.end(); }
-  /// The rank that makes the stored bases of the projector with these random numbers, for all. Any tensor may fall to
-  /// any rank: layers of a block follow each other, and a plain remainder would give all the wide ones to the same.
-  int owner_of(uint32_t layer) const {
-    return static_cast<int>((layer * 2654435761u >> 16) % static_cast<uint32_t>(ranks));
+  /// The rank that makes the stored bases of this tensor (StreamId::number) for all. Any tensor may fall to any rank:
+  /// layers of a block follow each other, and a plain remainder would give all the wide ones to the same.
+  int owner_of(uint32_t number) const {
+    return static_cast<int>((number * 2654435761u >> 16) % static_cast<uint32_t>(ranks));
   }
 };
 

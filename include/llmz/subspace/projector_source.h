@@ -8,6 +8,7 @@
 #include "llmz/subspace/clock.h"
 #include "llmz/subspace/config.h"
 #include "llmz/subspace/refresh.h"
+#include "llmz/subspace/streams.h"
 
 namespace llmz::subspace {
 
@@ -15,7 +16,7 @@ namespace llmz::subspace {
 /// is sketched (principal part) or from Philox (Haar part).
 class ProjectorSource final : public Refresh {
  public:
-  ProjectorSource(const ProjectorConfig& config, const std::string& name, int64_t width, DType dtype, uint32_t layer,
+  ProjectorSource(const ProjectorConfig& config, const std::string& name, int64_t width, DType dtype, StreamId stream,
                   const Clock* clock, Memory& memory);
   ProjectorSource(const ProjectorSource&) = delete;  // gradients hold a pointer to the projector
   ProjectorSource& operator=(const ProjectorSource&) = delete;
@@ -39,6 +40,7 @@ class ProjectorSource final : public Refresh {
 
   ProjectorConfig config_;
   std::string name_;
+  uint32_t number_;
   DType basis_dtype_;
   const Clock* clock_;
   Projector projector_;
