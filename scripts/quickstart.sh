@@ -147,6 +147,7 @@ try_steps() {
 }
 
 start=$SECONDS
+# shellcheck disable=SC2119  # this script's arguments are not those of install_deps.sh
 install_dependencies
 target=llmz
 settings=()

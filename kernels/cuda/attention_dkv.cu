@@ -85,9 +85,10 @@ __device__ __forceinline__ void add_queries(float (&dk)[KeyTiling<Width>::kM][Wi
   multiply_columns<Width, kM, N>(dk, rounded, q);
 }
 
-/// kCausal: the mask is that and nothing else, which keeps the loop lean.
+/// kCausal: the mask is that and nothing else, which keeps the loop lean. Other masks take a few registers more than
+/// two blocks on a multiprocessor leave each other.
 template <int Width, bool kCausal>
-__global__ void __launch_bounds__(kAttentionThreads, 2) key_gradients_kernel(AttentionBackward x) {
+__global__ void __launch_bounds__(kAttentionThreads, kCausal ? 2 : 1) key_gradients_kernel(AttentionBackward x) {
   using Tiling = KeyTiling<Width>;
   constexpr int kM = Tiling::kM, kQueries = Tiling::kQueries, kResident = Tiling::kRows * kPitch<Width>;
   const AttentionShape& shape = x.shape;

@@ -57,9 +57,7 @@ Finding try_connection(dist::World& world, const RankMap& map) {
   if (!map.problem.empty()) return {State::broken, "ranks", map.problem, "`llmz train` would stop with these words"};
   const Planned<Tensor> number(
       map.device,
-      [](Memory& memory) {
-        return memory.persistent("connection.number", Category::communication, {1}, DType::f32);
-      },
+      [](Memory& memory) { return memory.persistent("connection.number", Category::communication, {1}, DType::f32); },
       [](Tensor&, Exec&) {});
   Memory& memory = number.memory();
   const auto ranks = world.make_communicator(memory);

@@ -3,8 +3,8 @@
 
 #include "catch.h"
 #include "llmz/run/checkpoint.h"
-#include "src/run/resume.h"
 #include "run/temp_folder.h"
+#include "src/run/resume.h"
 
 using namespace llmz;
 using namespace llmz::train;
