@@ -6,7 +6,8 @@
 #include "kernels/cuda/attention_cudnn.h"
 #include "kernels/cuda/twins.h"
 
-// Which kernels a call of attention takes: cuDNN's where it takes the call, else llmz's own. Their backward: delta = Σ
+// Which kernels a call of attention takes: cuDNN's where it takes the call, else llmz's own; masks that are not merely
+// causal take the scalar ones. Their backward: delta = Σ
 // dout·out of each row into the workspace, then dq by query blocks and dk, dv by key blocks. Scores are computed once
 // more that way than by one kernel for all three, but every sum has one owner and one order: no atomics, the same bits
 // each time.
@@ -55,8 +56,8 @@ bool by_eights(const Tensors&... tensors) {
 
 void attention_forward(Gpu& gpu, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, const ops::AttentionMask& mask,
                        Tensor workspace) {
-  const bool tiles = by_eights(out, q, k, v);
-  if (tiles && mask.only_causal() && cudnn_attention_forward(gpu, out, lse, q, k, v, workspace)) return;
+  const bool tiles = mask.only_causal() && by_eights(out, q, k, v);
+  if (tiles && cudnn_attention_forward(gpu, out, lse, q, k, v, workspace)) return;
   const AttentionForward x{
       attention_shape(q, k, mask), head_rows(out), head_rows(q), head_rows(k), head_rows(v), row_numbers(lse)};
   if (tiles) return launch_forward_tiles(gpu, x);
@@ -65,10 +66,8 @@ void attention_forward(Gpu& gpu, Tensor out, Tensor lse, Tensor q, Tensor k, Ten
 
 void attention_backward(Gpu& gpu, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, Tensor lse, Tensor q,
                         Tensor k, Tensor v, const ops::AttentionMask& mask, Tensor workspace) {
-  const bool tiles = by_eights(dq, dk, dv, dout, out, q, k, v);
-  if (tiles && mask.only_causal() && out.present() &&
-      cudnn_attention_backward(gpu, dq, dk, dv, dout, out, lse, q, k, v, workspace))
-    return;
+  const bool tiles = mask.only_causal() && by_eights(dq, dk, dv, dout, out, q, k, v);
+  if (tiles && out.present() && cudnn_attention_backward(gpu, dq, dk, dv, dout, out, lse, q, k, v, workspace)) return;
   AttentionBackward x;
   x.shape = attention_shape(q, k, mask);
   x.dq = head_rows(dq), x.dk = head_rows(dk), x.dv = head_rows(dv);

@@ -57,10 +57,6 @@ struct AttentionShape {
   __device__ bool sees(int query, int key, int key_limit) const {
     return key >= first_key(query) && key < end_key(query, key_limit);
   }
-  /// Whether these queries, counted from `query`, all see all of these keys.
-  __device__ bool all_see(int query, int count, int key, int key_count, int key_limit) const {
-    return key >= first_key(query + count - 1) && key + key_count <= end_key(query, key_limit);
-  }
 };
 
 /// The lowest score there is to begin with where rows may see nothing of a tile: finite, so that less −∞ is no NaN.

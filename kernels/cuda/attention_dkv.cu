@@ -50,29 +50,23 @@ __device__ __forceinline__ void copy_queries(const Queries& to, const AttentionB
   copy_async<4>((which == 0 ? to.lse : to.delta) + i, wanted ? numbers + first + i : numbers, wanted);
 }
 
-/// Hides the warp's keys, of which the first is `key`, from the chunk's queries, of which the first is `query`.
-template <int M, int N>
-__device__ __forceinline__ void hide_queries(float (&p)[M][N / 8][4], const AttentionShape& shape, int key, int query,
-                                             int limit) {
-  if (shape.all_see(query, N, key, 16 * M, limit)) return;
-  each_element<M, N>([&](int m, int n, int i, int row, int column) {
-    if (!shape.sees(query + column, key + row, limit)) p[m][n][i] = -INFINITY;
-  });
-}
-
-/// One chunk of queries, beginning at `chunk` of the stage: their parts of dv and of dk·√D. `hide` hides the scores of
-/// what is not seen.
-template <int Width, class Hide>
+/// One chunk of queries, beginning at `chunk` of the stage: their parts of dv and of dk·√D. The warp's key in row r is
+/// hidden from the chunk's query c where r > c + `behind`.
+template <int Width>
 __device__ __forceinline__ void add_queries(float (&dk)[KeyTiling<Width>::kM][Width / 8][4],
                                             float (&dv)[KeyTiling<Width>::kM][Width / 8][4], const uint16_t* k,
-                                            const uint16_t* v, const Queries& from, int chunk, const Hide& hide,
+                                            const uint16_t* v, const Queries& from, int chunk, int behind,
                                             float factor) {
   constexpr int kM = KeyTiling<Width>::kM, N = KeyTiling<Width>::kChunk;
   const uint16_t *q = from.q + chunk * kPitch<Width>, *dout = from.dout + chunk * kPitch<Width>;
   float p[kM][N / 8][4], ds[kM][N / 8][4];
   multiply_rows<Width, kM, N>(p, k, q);
   multiply_rows<Width, kM, N>(ds, v, dout);
-  hide(p);
+  if (KeyTiling<Width>::kWarpRows - 1 > behind) {
+    each_element<kM, N>([&](int m, int n, int i, int row, int column) {
+      if (row > column + behind) p[m][n][i] = -INFINITY;
+    });
+  }
   each_element<kM, N>([&](int m, int n, int i, int, int column) {
     const float x = exp2_fast(p[m][n][i] * factor - from.lse[chunk + column] * kLog2E);
     p[m][n][i] = x;
@@ -85,19 +79,15 @@ __device__ __forceinline__ void add_queries(float (&dk)[KeyTiling<Width>::kM][Wi
   multiply_columns<Width, kM, N>(dk, rounded, q);
 }
 
-/// kCausal: the mask is that and nothing else, which keeps the loop lean. Other masks take a few registers more than
-/// two blocks on a multiprocessor leave each other.
-template <int Width, bool kCausal>
-__global__ void __launch_bounds__(kAttentionThreads, kCausal ? 2 : 1) key_gradients_kernel(AttentionBackward x) {
+template <int Width>
+__global__ void __launch_bounds__(kAttentionThreads, 2) key_gradients_kernel(AttentionBackward x) {
   using Tiling = KeyTiling<Width>;
   constexpr int kM = Tiling::kM, kQueries = Tiling::kQueries, kResident = Tiling::kRows * kPitch<Width>;
   const AttentionShape& shape = x.shape;
   const int b = blockIdx.z, kv = blockIdx.y, first = blockIdx.x * Tiling::kRows;  // the first keys are seen most
   const int warp_first = first + this_warp() * Tiling::kWarpRows, valid = shape.keys - first;
-  const int limit = kCausal ? shape.keys : shape.limit(b);
-  const int first_query = shape.first_query(first) / kQueries * kQueries;
-  const int end_query = kCausal ? shape.queries : shape.end_query(first + Tiling::kRows - 1);
-  const int end_head = first_query < end_query ? (kv + 1) * shape.group : 0;
+  const int first_query = max(0, first - shape.before()) / kQueries * kQueries;
+  const int end_head = shape.queries > 0 ? (kv + 1) * shape.group : 0;
   uint16_t* const k = dynamic_shared<uint16_t>();
   const auto stage = [&](int which) {
     uint16_t* const tiles = k + 2 * kResident + which * 2 * Tiling::kTile;
@@ -120,23 +110,13 @@ __global__ void __launch_bounds__(kAttentionThreads, kCausal ? 2 : 1) key_gradie
     wait_for_copies();
     __syncthreads();  // the tile is there, and nobody reads the other stage any more
     const Cursor now = at;
-    at.advance(first_query, end_query, kQueries);
+    at.advance(first_query, shape.queries, kQueries);
     copy_at(at);
 #pragma unroll 1
     for (int chunk = 0; chunk < kQueries; chunk += Tiling::kChunk) {
       const int behind = now.query + chunk + shape.before() - warp_first;
-      if (warp_first >= shape.keys || (kCausal && behind + Tiling::kChunk - 1 < 0)) continue;
-      constexpr int N = Tiling::kChunk;
-      const auto hide = [&](float(&p)[kM][N / 8][4]) {
-        if constexpr (!kCausal) {
-          hide_queries<kM, N>(p, shape, warp_first, now.query + chunk, limit);
-        } else if (Tiling::kWarpRows - 1 > behind) {
-          each_element<kM, N>([&](int m, int n, int i, int row, int column) {
-            if (row > column + behind) p[m][n][i] = -INFINITY;
-          });
-        }
-      };
-      add_queries<Width>(dk, dv, warp_k, warp_k + kResident, stage(now.stage), chunk, hide, shape.scale * kLog2E);
+      if (warp_first >= shape.keys || behind + Tiling::kChunk - 1 < 0) continue;
+      add_queries<Width>(dk, dv, warp_k, warp_k + kResident, stage(now.stage), chunk, behind, shape.scale * kLog2E);
     }
   }
   float ones[kM][2], scale[kM][2];
@@ -157,9 +137,7 @@ void launch_dkv_tiles(Gpu& gpu, const AttentionBackward& x) {
   with_padded_width(x.shape.width, [&](auto width) {
     using Tiling = KeyTiling<width()>;
     const dim3 grid(blocks_for(x.shape.keys, Tiling::kRows), x.shape.kv_heads, x.shape.batch);
-    launch(gpu, "attention_dkv",
-           x.shape.only_causal() ? key_gradients_kernel<width(), true> : key_gradients_kernel<width(), false>, grid,
-           kAttentionThreads, Tiling::kSharedBytes, x);
+    launch(gpu, "attention_dkv", key_gradients_kernel<width()>, grid, kAttentionThreads, Tiling::kSharedBytes, x);
   });
 }
 

@@ -56,25 +56,20 @@ __device__ __forceinline__ void write_delta(QueryNumbers<M>& numbers, const Atte
   }
 }
 
-/// Hides the chunk's keys, of which the first is `key`, from the warp's rows, of which the first is `query`.
-template <int M, int N>
-__device__ __forceinline__ void hide_keys(float (&p)[M][N / 8][4], const AttentionShape& shape, int query, int key,
-                                          int limit) {
-  if (shape.all_see(query, 16 * M, key, N, limit)) return;
-  each_element<M, N>([&](int m, int n, int i, int row, int column) {
-    if (!shape.sees(query + row, key + column, limit)) p[m][n][i] = -INFINITY;
-  });
-}
-
-/// One chunk of keys: their part of `sum` (dq·√D), or of delta. `hide` hides the scores of what is not seen.
-template <int Width, int M, int N, bool kDelta, class Hide>
+/// One chunk of keys: their part of `sum` (dq·√D), or of delta. The warp's first row sees keys up to `last_seen`,
+/// counted from the chunk's first.
+template <int Width, int M, int N, bool kDelta>
 __device__ __forceinline__ void add_keys(float (&sum)[M][Width / 8][4], QueryNumbers<M>& numbers, const uint16_t* q,
-                                         const uint16_t* dout, const uint16_t* k, const uint16_t* v, const Hide& hide,
+                                         const uint16_t* dout, const uint16_t* k, const uint16_t* v, int last_seen,
                                          float factor) {
   float p[M][N / 8][4], dp[M][N / 8][4];
   multiply_rows<Width, M, N>(p, q, k);
   multiply_rows<Width, M, N>(dp, dout, v);
-  hide(p);
+  if (N - 1 > last_seen) {
+    each_element<M, N>([&](int m, int n, int i, int row, int column) {
+      if (column > last_seen + row) p[m][n][i] = -INFINITY;
+    });
+  }
   each_element<M, N>([&](int m, int n, int i, int, int) {
     const float x = exp2_fast(p[m][n][i] * factor - numbers.lse[m][i / 2]);
     if constexpr (kDelta) {
@@ -90,8 +85,7 @@ __device__ __forceinline__ void add_keys(float (&sum)[M][Width / 8][4], QueryNum
   }
 }
 
-/// kCausal: the mask is that and nothing else, which keeps the loop lean.
-template <int Width, int M, bool kDelta, bool kCausal>
+template <int Width, int M, bool kDelta>
 __global__ void __launch_bounds__(kAttentionThreads, kDelta ? 3 : QueryTiling<Width, M>::kBlocks)
     query_gradients_kernel(AttentionBackward x) {
   using Tiling = QueryTiling<Width, M>;
@@ -100,9 +94,7 @@ __global__ void __launch_bounds__(kAttentionThreads, kDelta ? 3 : QueryTiling<Wi
   const int b = blockIdx.z, h = blockIdx.y, kv = h / shape.group;
   const int first = (gridDim.x - 1 - blockIdx.x) * Tiling::kRows;  // those that see most keys go first
   const int warp_first = first + this_warp() * Tiling::kWarpRows, valid = shape.queries - first;
-  const int limit = kCausal ? shape.keys : shape.limit(b);
-  const int seen = shape.end_key(min(first + Tiling::kRows, shape.queries) - 1, limit);
-  const int begin = kCausal ? 0 : shape.first_key(first) / kKeys * kKeys;
+  const int seen = shape.before() + min(first + Tiling::kRows, shape.queries);
   uint16_t* const q = dynamic_shared<uint16_t>();
   uint16_t* const streamed = q + 2 * kResident;  // [2 stages][k, v]
   const auto copy_keys = [&](int first_key, uint16_t* to) {
@@ -111,14 +103,14 @@ __global__ void __launch_bounds__(kAttentionThreads, kDelta ? 3 : QueryTiling<Wi
   };
   copy_rows<Width, Tiling::kRows>(q, x.q, b, h, first, valid, shape.width);
   copy_rows<Width, Tiling::kRows>(q + kResident, x.dout, b, h, first, valid, shape.width);
-  copy_keys(begin, streamed);
+  copy_keys(0, streamed);
   uint16_t* const warp_q = q + this_warp() * Tiling::kWarpRows * kPitch<Width>;
 
   QueryNumbers<M> numbers;
   read_numbers(numbers, x, b, h, warp_first, !kDelta);
   float sum[M][Width / 8][4];
   clear(sum);
-  for (int key = begin, stage = 0; key < seen; key += kKeys, stage ^= 1) {
+  for (int key = 0, stage = 0; key < seen; key += kKeys, stage ^= 1) {
     wait_for_copies();
     __syncthreads();  // the tile is there, and nobody reads the other stage any more
     if (key + kKeys < seen) copy_keys(key + kKeys, streamed + (stage ^ 1) * 2 * kTile);
@@ -126,24 +118,10 @@ __global__ void __launch_bounds__(kAttentionThreads, kDelta ? 3 : QueryTiling<Wi
 #pragma unroll 1
     for (int chunk = 0; chunk < kKeys; chunk += Tiling::kChunk) {
       const int last_seen = warp_first + shape.before() - key - chunk;  // by the first row; the next sees one more
-      if (warp_first >= shape.queries || (kCausal && last_seen + Tiling::kWarpRows - 1 < 0)) break;
-      constexpr int N = Tiling::kChunk;
-      const auto hide = [&](float(&p)[M][N / 8][4]) {
-        if constexpr (!kCausal) {
-          hide_keys<M, N>(p, shape, warp_first, key + chunk, limit);
-        } else if (N - 1 > last_seen) {
-          each_element<M, N>([&](int m, int n, int i, int row, int column) {
-            if (column > last_seen + row) p[m][n][i] = -INFINITY;
-          });
-        }
-      };
-      add_keys<Width, M, N, kDelta>(sum, numbers, warp_q, warp_q + kResident, k + chunk * kPitch<Width>,
-                                    k + kTile + chunk * kPitch<Width>, hide, shape.scale * kLog2E);
+      if (warp_first >= shape.queries || last_seen + Tiling::kWarpRows - 1 < 0) break;
+      add_keys<Width, M, Tiling::kChunk, kDelta>(sum, numbers, warp_q, warp_q + kResident, k + chunk * kPitch<Width>,
+                                                 k + kTile + chunk * kPitch<Width>, last_seen, shape.scale * kLog2E);
     }
-  }
-  if (!kCausal && begin >= seen) {  // nobody has waited for the tiles that now take the results
-    wait_for_copies();
-    __syncthreads();
   }
   if constexpr (kDelta) {
     write_delta(numbers, x, b, h, warp_first);
@@ -163,10 +141,7 @@ void launch_query_tiles(Gpu& gpu, const char* name, const AttentionBackward& x) 
     constexpr int kM = width() <= 96 ? 2 : 1;
     using Tiling = QueryTiling<width(), kM>;
     const dim3 grid(blocks_for(x.shape.queries, Tiling::kRows), x.shape.heads, x.shape.batch);
-    launch(gpu, name,
-           x.shape.only_causal() ? query_gradients_kernel<width(), kM, kDelta, true>
-                                 : query_gradients_kernel<width(), kM, kDelta, false>,
-           grid, kAttentionThreads, Tiling::kSharedBytes, x);
+    launch(gpu, name, query_gradients_kernel<width(), kM, kDelta>, grid, kAttentionThreads, Tiling::kSharedBytes, x);
   });
 }
 

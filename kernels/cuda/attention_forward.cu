@@ -80,19 +80,17 @@ __device__ __forceinline__ void finish(const AttentionForward& x, int b, int h, 
       float total = rows.total[m][half];
       total += __shfl_xor_sync(kAllLanes, total, 1);
       total += __shfl_xor_sync(kAllLanes, total, 2);
-      const bool none = total == 0.0f;  // such a row saw no key
-      inverse[m][half] = none ? 0.0f : 1.0f / total;
+      inverse[m][half] = 1.0f / total;
       const int query = first + 16 * m + 8 * half + this_lane() / 4;
       if (this_lane() % 4 == 0 && query < shape.queries) {
-        x.lse.row(b, h)[query] = none ? 0.0f : rows.largest[m][half] * shape.scale + logf(total);
+        x.lse.row(b, h)[query] = rows.largest[m][half] * shape.scale + logf(total);
       }
     }
   }
   store_rows<Width, kM>(x.out, b, h, first, shape.queries - first, shape.width, staging, rows.sum, inverse);
 }
 
-/// kCausal: the mask is that and nothing else, which keeps the loop lean.
-template <int Width, bool kCausal>
+template <int Width>
 __global__ void __launch_bounds__(kAttentionThreads, ForwardTiling<Width>::kBlocks) forward_kernel(AttentionForward x) {
   using Tiling = ForwardTiling<Width>;
   constexpr int kM = Tiling::kM, kKeys = Tiling::kKeys, kTile = kKeys * kPitch<Width>;
@@ -100,9 +98,7 @@ __global__ void __launch_bounds__(kAttentionThreads, ForwardTiling<Width>::kBloc
   const int b = blockIdx.z, h = blockIdx.y, kv = h / shape.group;
   const int first = (gridDim.x - 1 - blockIdx.x) * Tiling::kRows;  // those that see most keys go first
   const int warp_first = first + this_warp() * Tiling::kWarpRows;
-  const int limit = kCausal ? shape.keys : shape.limit(b);
-  const int seen = shape.end_key(min(first + Tiling::kRows, shape.queries) - 1, limit);  // keys seen by any row
-  const int begin = kCausal ? 0 : shape.first_key(first) / kKeys * kKeys;
+  const int seen = shape.before() + min(first + Tiling::kRows, shape.queries);  // keys seen by any row
   uint16_t* const q = dynamic_shared<uint16_t>();
   uint16_t* const streamed = q + Tiling::kRows * kPitch<Width>;  // [2 stages][k, v]
   const auto copy_keys = [&](int first_key, uint16_t* to) {
@@ -110,33 +106,26 @@ __global__ void __launch_bounds__(kAttentionThreads, ForwardTiling<Width>::kBloc
     copy_rows<Width, kKeys>(to + kTile, x.v, b, kv, first_key, shape.keys - first_key, shape.width);
   };
   copy_rows<Width, Tiling::kRows>(q, x.q, b, h, first, shape.queries - first, shape.width);
-  copy_keys(begin, streamed);
+  copy_keys(0, streamed);
   uint16_t* const warp_q = q + this_warp() * Tiling::kWarpRows * kPitch<Width>;
 
   RunningSoftmax<Width> rows;
   clear(rows.sum);
 #pragma unroll
   for (int m = 0; m < kM; ++m) {
-    rows.largest[m][0] = rows.largest[m][1] = kCausal ? -INFINITY : kLowestScore;
+    rows.largest[m][0] = rows.largest[m][1] = -INFINITY;
     rows.total[m][0] = rows.total[m][1] = 0.0f;
   }
-  for (int key = begin, stage = 0; key < seen; key += kKeys, stage ^= 1) {
+  for (int key = 0, stage = 0; key < seen; key += kKeys, stage ^= 1) {
     wait_for_copies();
     __syncthreads();  // the tile is there, and nobody reads the other stage any more
     if (key + kKeys < seen) copy_keys(key + kKeys, streamed + (stage ^ 1) * 2 * kTile);
     const int last_seen = warp_first + shape.before();  // by the warp's first row; each further row sees one more
-    if (warp_first >= shape.queries) continue;
-    if (kCausal && key > last_seen + Tiling::kWarpRows - 1) continue;
+    if (warp_first >= shape.queries || key > last_seen + Tiling::kWarpRows - 1) continue;
     const uint16_t* const k = streamed + stage * 2 * kTile;
     float s[kM][kKeys / 8][4];
     multiply_rows<Width, kM, kKeys>(s, warp_q, k);
-    if constexpr (!kCausal) {
-      if (!shape.all_see(warp_first, Tiling::kWarpRows, key, kKeys, limit)) {
-        each_element<kM, kKeys>([&](int m, int n, int i, int row, int column) {
-          if (!shape.sees(warp_first + row, key + column, limit)) s[m][n][i] = -INFINITY;
-        });
-      }
-    } else if (key + kKeys - 1 > last_seen) {
+    if (key + kKeys - 1 > last_seen) {
       each_element<kM, kKeys>([&](int m, int n, int i, int row, int column) {
         if (key + column > last_seen + row) s[m][n][i] = -INFINITY;
       });
@@ -145,10 +134,6 @@ __global__ void __launch_bounds__(kAttentionThreads, ForwardTiling<Width>::kBloc
     uint32_t p[kM][kKeys / 16][4];
     round_to_factor<kM, kKeys>(p, s);
     multiply_columns<Width, kM, kKeys>(rows.sum, p, k + kTile);
-  }
-  if (!kCausal && begin >= seen) {  // nobody has waited for the tile that now takes the results
-    wait_for_copies();
-    __syncthreads();
   }
   finish<Width>(x, b, h, warp_first, rows, warp_q);
 }
@@ -159,9 +144,7 @@ void launch_forward_tiles(Gpu& gpu, const AttentionForward& x) {
   with_padded_width(x.shape.width, [&](auto width) {
     using Tiling = ForwardTiling<width()>;
     const dim3 grid(blocks_for(x.shape.queries, Tiling::kRows), x.shape.heads, x.shape.batch);
-    launch(gpu, "attention_forward",
-           x.shape.only_causal() ? forward_kernel<width(), true> : forward_kernel<width(), false>, grid,
-           kAttentionThreads, Tiling::kSharedBytes, x);
+    launch(gpu, "attention_forward", forward_kernel<width()>, grid, kAttentionThreads, Tiling::kSharedBytes, x);
   });
 }
 
