@@ -61,14 +61,18 @@ std::vector<int32_t> random_ids(uint64_t first) {
 }
 
 /// The stream of a tensor's projector that begins at `step`: the run's seed, the tensor's name by FNV-1a, and the step.
+/// Parts of a tensor, "mlp.gate_up.0" and so on, count on from it.
 struct ProjectorStream {
   uint64_t seed;
   uint32_t layer;
 };
 
 ProjectorStream stream_of(const std::string& tensor, int64_t step) {
+  const bool part = tensor.ends_with(".0") || tensor.ends_with(".1");
+  const std::string whole = part ? tensor.substr(0, tensor.size() - 2) : tensor;
   uint64_t layer = 0x811c9dc5;
-  for (const unsigned char letter : tensor) layer = ((layer ^ letter) * 0x01000193) & 0xffffffff;
+  for (const unsigned char letter : whole) layer = ((layer ^ letter) * 0x01000193) & 0xffffffff;
+  if (part) layer += static_cast<uint64_t>(tensor.back() - '0');
   const auto word =
       RandomStream(kSeed, Purpose::projector, static_cast<uint32_t>(layer)).block(static_cast<uint64_t>(step));
   return {(static_cast<uint64_t>(word[0]) << 32) | word[1], static_cast<uint32_t>(layer)};
