@@ -51,8 +51,8 @@ std::vector<BenchCase> products(const Linear& l) {
 }
 
 int bench_matmul(const BenchMatmulOptions& o) {
-  train::use_threads(o.threads);
-  const train::Placement placement = train::place(o.device, o.precision, {});
+  run::use_threads(o.threads);
+  const run::Placement placement = run::place(o.device, o.precision, {});
   const std::vector<Linear> linears = {{"query, key, value", o.tokens, o.hidden, 3 * o.hidden},
                                        {"attention out", o.tokens, o.hidden, o.hidden},
                                        {"gate, up", o.tokens, o.hidden, 2 * o.intermediate},

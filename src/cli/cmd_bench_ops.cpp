@@ -280,8 +280,8 @@ std::vector<BenchCase> all_cases(const BenchOpsOptions& o) {
 int bench_ops(const BenchOpsOptions& o) {
   check(o.hidden % o.heads == 0, "--hidden {} is no multiple of --heads {}", o.hidden, o.heads);
   const std::vector<BenchCase> cases = all_cases(o);
-  train::use_threads(o.threads);
-  const train::Placement placement = train::place(o.device, o.precision, {});
+  run::use_threads(o.threads);
+  const run::Placement placement = run::place(o.device, o.precision, {});
   const double peak = matmul_peak(placement);
   nlohmann::ordered_json json = {{"threads", ops::threads()},
                                  {"where", describe(placement)},

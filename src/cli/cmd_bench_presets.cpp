@@ -127,10 +127,10 @@ void print_presets_json(const std::vector<Row>& rows) {
 }
 
 int bench_presets(BenchPresetsOptions o) {
-  if (o.presets.empty()) o.presets = train::preset_names();
+  if (o.presets.empty()) o.presets = run::preset_names();
   for (const std::string& name : o.presets) {
-    check(train::find_preset(name) != nullptr, "--presets: preset \"{}\" is unknown; known: {}", name,
-          fmt::join(train::preset_names(), ", "));
+    check(run::find_preset(name) != nullptr, "--presets: preset \"{}\" is unknown; known: {}", name,
+          fmt::join(run::preset_names(), ", "));
   }
   const std::vector<Row> rows = measure(o);
   o.json ? print_presets_json(rows) : print_table(rows);

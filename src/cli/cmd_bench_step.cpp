@@ -40,7 +40,7 @@ struct StepReport {
   double speed(double flops_per_token) const { return flops_per_token * tokens() / whole.median; }
 };
 
-train::RunConfig load_config(const BenchStepOptions& o) {
+run::RunConfig load_config(const BenchStepOptions& o) {
   std::vector<std::string> overrides;
   if (o.micro_batch > 0) {
     overrides.push_back(fmt::format("train.micro_batch={}", o.micro_batch));
@@ -49,9 +49,9 @@ train::RunConfig load_config(const BenchStepOptions& o) {
   if (o.sequence > 0) overrides.push_back(fmt::format("train.sequence={}", o.sequence));
   if (o.threads > 0) overrides.push_back(fmt::format("train.threads={}", o.threads));
   overrides.insert(overrides.end(), o.overrides.begin(), o.overrides.end());
-  if (!o.config.empty()) return train::load_run_config(o.config, overrides);
+  if (!o.config.empty()) return run::load_run_config(o.config, overrides);
   const nlohmann::json json = {{"model", o.model}};
-  return train::parse_run_config(json.dump(), "--model", overrides);
+  return run::parse_run_config(json.dump(), "--model", overrides);
 }
 
 /// Multiply-adds of a causal attention as two operations each: in forward 2 products of a query with the (S+1)/2 keys
@@ -62,20 +62,20 @@ double attention_flops(const model::ModelConfig& model, int64_t sequence) {
   return 3 * forward * static_cast<double>(model.layers);
 }
 
-StepReport measure(const train::RunConfig& config, int64_t repeat) {
-  const train::EngineOptions options = train::engine_options(config);
+StepReport measure(const run::RunConfig& config, int64_t repeat) {
+  const engine::EngineOptions options = run::engine_options(config);
   StepReport report;
   report.architecture = config.model.architecture;
   report.micro_batch = options.micro_batch;
   report.sequence = options.sequence;
-  report.planned = train::Engine::plan(options).arena_bytes;
-  const train::Placement placement{options.device, options.build.precision, options.tf32};
+  report.planned = engine::Engine::plan(options).arena_bytes;
+  const run::Placement placement{options.device, options.build.precision, options.tf32};
   report.where = describe(placement);
   report.yardstick = peak_name(placement);
   // On a GPU before the engine takes its memory; on the CPU between the steps, since its speed varies.
   std::vector<double> peaks;
   if (placement.device.type == DeviceType::cuda) peaks.push_back(matmul_peak(placement));
-  train::Engine engine(options);
+  engine::Engine engine(options);
   report.allocated = engine.memory_plan().arena_bytes;
   engine.initialise(config.train.seed);
   report.parameters = engine.model().parameter_count();
@@ -158,8 +158,8 @@ void print_report(const StepReport& r) {
 }
 
 int bench_step(const BenchStepOptions& o) {
-  const train::RunConfig config = load_config(o);
-  train::use_threads(config.train.threads);
+  const run::RunConfig config = load_config(o);
+  run::use_threads(config.train.threads);
   const StepReport report = measure(config, o.repeat);
   if (o.json) {
     fmt::print("{}\n", to_json(report).dump(2));

@@ -25,7 +25,7 @@ std::string hash_text(uint64_t hash) { return hash == 0 ? "" : fmt::format("{:01
 /// Text of a sample may end within a character, and of a "bytes" corpus be no UTF-8 at all.
 std::string dump(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace); }
 
-void print_dataset_json(const data::Inspection& found, const data::Tokenizer* tokenizer) {
+void print_dataset_json(const data::Inspection& found, const text::Tokenizer* tokenizer) {
   Json shards = Json::array();
   for (const auto& [path, header] : found.shards) {
     shards.push_back({{"path", path.string()},
@@ -50,7 +50,7 @@ void print_dataset_json(const data::Inspection& found, const data::Tokenizer* to
   fmt::print("{}\n", dump(json));
 }
 
-void print_dataset(const data::Inspection& found, const data::Tokenizer* tokenizer, int64_t sample_start) {
+void print_dataset(const data::Inspection& found, const text::Tokenizer* tokenizer, int64_t sample_start) {
   for (const auto& [path, header] : found.shards) {
     fmt::print("{}: {} format, {} tokens of {} bytes", path.string(), format_name(header), header.tokens,
                header.bytes_per_id);
@@ -80,7 +80,7 @@ void print_dataset(const data::Inspection& found, const data::Tokenizer* tokeniz
 
 int inspect(const DataInspectOptions& options) {
   const auto tokenizer =
-      options.tokenizer.empty() ? data::find_tokenizer(options.where) : data::load_tokenizer(options.tokenizer);
+      options.tokenizer.empty() ? data::find_tokenizer(options.where) : text::load_tokenizer(options.tokenizer);
   const data::Inspection found = data::inspect(options.where, tokenizer.get(), options.inspect);
   if (options.json) {
     print_dataset_json(found, tokenizer.get());

@@ -102,7 +102,7 @@ class Leftovers {
 
 /// Trains a tokenizer on the training side of the text. Its file is written aside: what an earlier preparation left in
 /// the folder stays whole until the new tokenizer is.
-std::unique_ptr<data::Tokenizer> train_tokenizer(const data::PrepareOptions& options, int64_t vocab_size) {
+std::unique_ptr<text::Tokenizer> train_tokenizer(const data::PrepareOptions& options, int64_t vocab_size) {
   std::error_code failed;
   fs::create_directories(options.out, failed);
   check(!failed, "cannot make the output folder {}: {}", options.out.string(), failed.message());
@@ -118,13 +118,13 @@ std::unique_ptr<data::Tokenizer> train_tokenizer(const data::PrepareOptions& opt
   fmt::print(stderr, "training a tokenizer of {} pieces ...\n", vocab_size);
   const auto start = Clock::now();
   auto reader = std::make_shared<data::TextReader>(data::training_text(options));
-  data::SentencePieceTraining training;
+  text::SentencePieceTraining training;
   training.text = [reader](std::string& text) { return reader->next(text); };
   training.out_model = aside;
   training.vocab_size = vocab_size;
-  data::train_sentencepiece(training);
+  text::train_sentencepiece(training);
   fmt::print(stderr, "trained it in {:.1f} s\n", seconds_since(start));
-  return data::load_tokenizer(aside);
+  return text::load_tokenizer(aside);
 }
 
 /// VOCAB of "train:VOCAB"; 0 for everything else.
@@ -164,7 +164,7 @@ int prepare(DataPrepareOptions& options) {
   Leftovers leftovers(request.out);
   const int64_t vocab_size = trained_vocabulary(options.tokenizer);
   const auto tokenizer =
-      vocab_size > 0 ? train_tokenizer(request, vocab_size) : data::load_tokenizer(options.tokenizer);
+      vocab_size > 0 ? train_tokenizer(request, vocab_size) : text::load_tokenizer(options.tokenizer);
   ProgressBar bar;
   request.progress = [&](const data::PrepareProgress& progress) { bar.update(progress); };
   const auto start = Clock::now();

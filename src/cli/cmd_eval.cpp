@@ -23,11 +23,11 @@ struct EvalOptions {
 
 /// What is evaluated on what.
 struct Subject {
-  train::CheckpointHeader header;
+  run::CheckpointHeader header;
   std::optional<data::Dataset> dataset;
 };
 
-void check_tokenizer(const train::CheckpointHeader& header, const data::Dataset& dataset) {
+void check_tokenizer(const run::CheckpointHeader& header, const data::Dataset& dataset) {
   const bool known = header.tokenizer != nullptr && dataset.tokenizer_hash() != 0;
   check(
       !known || header.tokenizer->hash() == dataset.tokenizer_hash(),
@@ -40,7 +40,7 @@ void check_tokenizer(const train::CheckpointHeader& header, const data::Dataset&
 Subject open_subject(const EvalOptions& options, dist::World& world) {
   Subject subject;
   world.together([&] {
-    subject.header = train::open_model(options.checkpoint);
+    subject.header = run::open_model(options.checkpoint);
     subject.dataset = data::Dataset::open(options.data, options.split);
     data::check_vocabulary(*subject.dataset, subject.header.model.vocab_size);
     check_tokenizer(subject.header, *subject.dataset);
@@ -53,9 +53,9 @@ Subject open_subject(const EvalOptions& options, dist::World& world) {
   return subject;
 }
 
-train::EngineOptions engine_for(const EvalOptions& options, const train::CheckpointHeader& header, Device device) {
-  const train::Placement placement = train::place(device, options.precision, header.run);
-  train::EngineOptions engine_options{.model = header.model};
+engine::EngineOptions engine_for(const EvalOptions& options, const run::CheckpointHeader& header, Device device) {
+  const run::Placement placement = run::place(device, options.precision, header.run);
+  engine::EngineOptions engine_options{.model = header.model};
   engine_options.build.precision = placement.precision;
   engine_options.device = placement.device;
   engine_options.tf32 = placement.tf32;
@@ -72,13 +72,13 @@ int evaluate(const EvalOptions& options, dist::World& world) {
   const Subject subject = open_subject(options, world);
   const auto& header = subject.header;
   const Device device = dist::assign_device(world, options.device);
-  train::use_threads(options.threads, dist::fair_threads(world));
-  train::EngineOptions engine_options;
+  run::use_threads(options.threads, dist::fair_threads(world));
+  engine::EngineOptions engine_options;
   world.together([&] { engine_options = engine_for(options, header, device); });
-  train::Engine engine(engine_options);
-  train::load_weights(header.folder, engine.model(), engine.memory());
+  engine::Engine engine(engine_options);
+  run::load_weights(header.folder, engine.model(), engine.memory());
 
-  const train::Evaluation e = train::evaluate(engine, *subject.dataset, options.stride, options.max_batches, &world);
+  const run::Evaluation e = run::evaluate(engine, *subject.dataset, options.stride, options.max_batches, &world);
   if (!world.leads()) return 0;
   if (options.json) {
     nlohmann::ordered_json json = {{"checkpoint", header.folder.string()},

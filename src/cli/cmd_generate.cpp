@@ -12,13 +12,13 @@ struct GenerateOptions {
   std::string checkpoint, prompt;
   std::string device = "auto", precision;
   int64_t tokens = 100, threads = 0;
-  train::SamplingOptions sampling;
+  run::SamplingOptions sampling;
 };
 
 /// Prints text as it grows; the end of a character that is still incomplete waits for its other bytes.
 class TextStream {
  public:
-  explicit TextStream(const data::Tokenizer& tokenizer, std::vector<int32_t> ids)
+  explicit TextStream(const text::Tokenizer& tokenizer, std::vector<int32_t> ids)
       : tokenizer_(tokenizer), ids_(std::move(ids)) {
     show();
   }
@@ -55,14 +55,14 @@ class TextStream {
     return end;
   }
 
-  const data::Tokenizer& tokenizer_;
+  const text::Tokenizer& tokenizer_;
   std::vector<int32_t> ids_;
   size_t shown_ = 0;
 };
 
 int generate(const GenerateOptions& options) {
-  train::use_threads(options.threads);
-  const train::CheckpointHeader header = train::open_model(options.checkpoint);
+  run::use_threads(options.threads);
+  const run::CheckpointHeader header = run::open_model(options.checkpoint);
   check(header.tokenizer != nullptr, "{} holds no tokenizer, so a text prompt cannot be read", header.folder.string());
   check(header.tokenizer->vocab_size() <= header.model.vocab_size,
         "the tokenizer in {} has {} tokens, the model only {}", header.folder.string(), header.tokenizer->vocab_size(),
@@ -72,8 +72,8 @@ int generate(const GenerateOptions& options) {
   if (const auto bos = header.tokenizer->bos()) prompt.push_back(*bos);
   header.tokenizer->encode(options.prompt, prompt);
   if (prompt.empty() && header.tokenizer->eos()) prompt.push_back(*header.tokenizer->eos());
-  train::Generator generator(header, static_cast<int64_t>(prompt.size()), options.tokens,
-                             train::place(options.device, options.precision, header.run));
+  run::Generator generator(header, static_cast<int64_t>(prompt.size()), options.tokens,
+                           run::place(options.device, options.precision, header.run));
   TextStream stream(*header.tokenizer, prompt);
   const int32_t known = static_cast<int32_t>(header.tokenizer->vocab_size());
   generator.run(prompt, options.sampling, header.tokenizer->eos().value_or(-1), [&](int32_t id) {
@@ -88,7 +88,7 @@ int generate(const GenerateOptions& options) {
 
 Command add_generate(CLI::App& app) {
   auto options = std::make_shared<GenerateOptions>();
-  train::SamplingOptions& sampling = options->sampling;
+  run::SamplingOptions& sampling = options->sampling;
   CLI::App* parser = app.add_subcommand("generate", "Continue a prompt with a trained model");
   parser->add_option("CHECKPOINT", options->checkpoint, "Checkpoint, run folder, or Hugging Face folder")->required();
   parser->add_option("--prompt", options->prompt, "Text to continue; empty starts a document");

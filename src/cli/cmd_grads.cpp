@@ -13,9 +13,9 @@ struct GradsOptions {
 };
 
 int grads(const GradsOptions& options) {
-  train::use_threads(options.threads);
-  const auto rows = train::read_token_rows(options.tokens, options.rows, options.sequence);
-  const double loss = train::write_gradients(options.checkpoint, rows, options.out);
+  run::use_threads(options.threads);
+  const auto rows = run::read_token_rows(options.tokens, options.rows, options.sequence);
+  const double loss = run::write_gradients(options.checkpoint, rows, options.out);
   fmt::print("loss {:.9g} over {} x {} tokens; gradients in {}\n", loss, rows.size(), rows.front().size() - 1,
              options.out);
   return 0;

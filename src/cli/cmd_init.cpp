@@ -26,11 +26,11 @@ int init(const Options& options) {
   check(std::filesystem::is_directory(folder), "{}: there is no folder {}", file.string(), folder.string());
   if (request.output.empty()) request.output = "out/" + file.stem().string();
   request.memory = static_cast<int64_t>(options.memory);
-  train::use_threads(options.threads);
+  run::use_threads(options.threads);
   const report::Starter starter = report::make_starter(request);
   io::write_text(file, starter.text);
 
-  const train::TrainConfig& t = starter.config.train;
+  const run::TrainConfig& t = starter.config.train;
   fmt::print("{}: {:.2f} M parameters, {} steps of {} x {} tokens, {:.2f} GB planned", file.string(),
              static_cast<double>(starter.parameters) * 1e-6, t.steps, t.global_batch, t.sequence,
              static_cast<double>(starter.planned_bytes) * 1e-9);

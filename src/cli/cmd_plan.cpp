@@ -23,13 +23,13 @@ struct PlanOptions {
 };
 
 int list_presets() {
-  for (const train::Preset& p : train::presets()) fmt::print("{:<12}  {}\n", p.name, p.meaning);
+  for (const run::Preset& p : run::presets()) fmt::print("{:<12}  {}\n", p.name, p.meaning);
   return 0;
 }
 
 int show_preset(const std::string& name) {
-  const train::Preset* preset = train::find_preset(name);
-  check(preset != nullptr, "--show: preset \"{}\" is unknown; known: {}", name, fmt::join(train::preset_names(), ", "));
+  const run::Preset* preset = run::find_preset(name);
+  check(preset != nullptr, "--show: preset \"{}\" is unknown; known: {}", name, fmt::join(run::preset_names(), ", "));
   fmt::print("{}", preset->json);
   return 0;
 }
@@ -37,38 +37,38 @@ int show_preset(const std::string& name) {
 /// Whose memory a plan tells, where there are several: rank 0's, which makes as many bases at a refresh as any.
 std::string among(int ranks) { return ranks == 1 ? "" : fmt::format("; rank 0 of {}, no other takes more", ranks); }
 
-int compare(const train::RunConfig& config, const PlanOptions& options) {
+int compare(const run::RunConfig& config, const PlanOptions& options) {
   if (options.accounting == "paper") {
     check(!options.json, "--accounting paper is a table for people; leave --json out");
     check(options.ranks == 1, "--accounting paper counts what any one rank stores; leave --ranks out");
-    fmt::print("{}", train::paper_table(train::paper_accounting(config, train::preset_names()), config));
+    fmt::print("{}", report::paper_table(report::paper_accounting(config, run::preset_names()), config));
     return 0;
   }
-  const auto plans = train::compare_presets(config, train::preset_names(), options.ranks);
+  const auto plans = report::compare_presets(config, run::preset_names(), options.ranks);
   if (options.json) {
-    fmt::print("{}\n", train::comparison_json(plans));
+    fmt::print("{}\n", report::comparison_json(plans));
   } else {
     fmt::print("{}, micro-batch {} x {} tokens{}\n\n{}", config.model.architecture, config.train.micro_batch,
-               config.train.sequence, among(options.ranks), train::comparison_table(plans));
+               config.train.sequence, among(options.ranks), report::comparison_table(plans));
   }
   return 0;
 }
 
-int plan_one(const train::RunConfig& config, const PlanOptions& options) {
-  const train::EngineOptions engine =
-      train::engine_options(config, device_from_name(config.train.device), {.rank = 0, .size = options.ranks});
-  const MemoryPlan plan = train::Engine::plan(engine);
-  const train::StepTraffic traffic = train::Engine::traffic_per_step(engine);
+int plan_one(const run::RunConfig& config, const PlanOptions& options) {
+  const engine::EngineOptions engine =
+      run::engine_options(config, device_from_name(config.train.device), {.rank = 0, .size = options.ranks});
+  const MemoryPlan plan = engine::Engine::plan(engine);
+  const engine::StepTraffic traffic = engine::Engine::traffic_per_step(engine);
   if (options.json) {
-    fmt::print("{}\n", train::plan_json(plan, options.ranks, traffic));
+    fmt::print("{}\n", engine::plan_json(plan, options.ranks, traffic));
     return 0;
   }
   const double tokens = static_cast<double>(engine.micro_batch * engine.sequence);
   fmt::print("{}, micro-batch {} x {} tokens; {:.1f} MFLOP a token{}\n{}", config.model.architecture,
-             engine.micro_batch, engine.sequence, train::Engine::flops_per_micro_step(engine) / tokens * 1e-6,
-             among(options.ranks), train::plan_table(plan));
-  if (options.ranks > 1) fmt::print("{}", train::traffic_table(traffic, options.ranks));
-  if (options.verbose) fmt::print("{}", train::plan_listing(plan));
+             engine.micro_batch, engine.sequence, engine::Engine::flops_per_micro_step(engine) / tokens * 1e-6,
+             among(options.ranks), engine::plan_table(plan));
+  if (options.ranks > 1) fmt::print("{}", engine::traffic_table(traffic, options.ranks));
+  if (options.verbose) fmt::print("{}", engine::plan_listing(plan));
   return 0;
 }
 
@@ -77,9 +77,9 @@ int plan(const PlanOptions& options) {
   if (!options.show.empty()) return show_preset(options.show);
   check(!options.config.empty(),
         "CONFIG is missing: name a JSON file as for `train` (only --show and --presets do without)");
-  const train::RunConfig config = train::load_run_config(options.config, options.overrides);
+  const run::RunConfig config = run::load_run_config(options.config, options.overrides);
   data::micro_steps(config.train.global_batch, config.train.micro_batch, options.ranks);  // can they share a step?
-  train::use_threads(config.train.threads);  // some workspaces grow with them
+  run::use_threads(config.train.threads);  // some workspaces grow with them
   return options.compare || options.accounting == "paper" ? compare(config, options) : plan_one(config, options);
 }
 

@@ -20,12 +20,12 @@ struct TrainOptions {
 };
 
 int train(const TrainOptions& options, dist::World& world) {
-  train::TrainRequest request;
-  world.together([&] { request.config = train::load_run_config(options.config, options.overrides); });
+  run::TrainRequest request;
+  world.together([&] { request.config = run::load_run_config(options.config, options.overrides); });
   request.resume = options.resume;
   request.overwrite = options.overwrite;
   request.verbose = options.verbose;
-  const train::TrainResult result = train::run_training(request, world);
+  const run::TrainResult result = run::run_training(request, world);
   if (!world.leads()) return result.signal != 0 ? 128 + result.signal : 0;
 
   const std::string& folder = request.config.output.path;

@@ -46,7 +46,7 @@ CLI::Validator at_least(double low);
 /// Turns a number with one of the units ("8GB", "1.5 h") into a plain one; letters may be large or small.
 CLI::Validator amount(std::vector<std::pair<std::string, double>> units);
 
-/// --device and --precision of commands that use a finished model (train::place).
+/// --device and --precision of commands that use a finished model (run::place).
 void add_placement(CLI::App& parser, std::string& device, std::string& precision);
 CLI::Validator between(double low, double high);
 

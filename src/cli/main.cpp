@@ -31,7 +31,7 @@ std::string built_in() {
       "\n\nBuilt in (llmz train NAME, \"model\": NAME, \"preset\": NAME):\n  configurations  {}\n  models          {}\n"
       "  presets         {}\n",
       fmt::join(builtin_names(builtin_configs()), ", "), fmt::join(builtin_names(builtin_models()), ", "),
-      fmt::join(train::preset_names(), ", "));
+      fmt::join(run::preset_names(), ", "));
 }
 
 int run(int argc, char** argv) {

@@ -33,7 +33,7 @@ std::vector<uint64_t> count_ids(const Dataset& dataset) {
   return counts;
 }
 
-void check_tokenizer(const Dataset& dataset, const Tokenizer& tokenizer) {
+void check_tokenizer(const Dataset& dataset, const text::Tokenizer& tokenizer) {
   check(dataset.tokenizer_hash() == 0 || dataset.tokenizer_hash() == tokenizer.hash(),
         "{}: made by another tokenizer (hash {:016x}) than the one given ({}, hash {:016x})",
         dataset.shards().front().path().string(), dataset.tokenizer_hash(), tokenizer.kind(), tokenizer.hash());
@@ -41,7 +41,7 @@ void check_tokenizer(const Dataset& dataset, const Tokenizer& tokenizer) {
 
 }  // namespace
 
-Inspection inspect(const fs::path& where, const Tokenizer* tokenizer, const InspectOptions& options) {
+Inspection inspect(const fs::path& where, const text::Tokenizer* tokenizer, const InspectOptions& options) {
   check(options.sample_start >= 0 && options.sample_tokens >= 0 && options.top >= 0,
         "sample start, sample length and number of top tokens must not be negative");
   const Dataset dataset = Dataset::open(shard_paths(where), "train");
@@ -75,10 +75,10 @@ Inspection inspect(const fs::path& where, const Tokenizer* tokenizer, const Insp
   return out;
 }
 
-std::unique_ptr<Tokenizer> find_tokenizer(const fs::path& where) {
+std::unique_ptr<text::Tokenizer> find_tokenizer(const fs::path& where) {
   const fs::path folder = fs::is_directory(where) ? where : where.parent_path();
   if (!fs::exists(folder / "llmz_tokenizer.json")) return nullptr;
-  return load_tokenizer(folder);
+  return text::load_tokenizer(folder);
 }
 
 }  // namespace llmz::data

@@ -28,7 +28,7 @@ struct EncodedBlock {
   std::vector<Piece> pieces;
 };
 
-EncodedBlock encode_block(const Tokenizer& tokenizer, const TextFile& file, const TextBlock& block,
+EncodedBlock encode_block(const text::Tokenizer& tokenizer, const TextFile& file, const TextBlock& block,
                           const std::string& json_field) {
   EncodedBlock out;
   out.ids.reserve(block.bytes.size() / 3);
@@ -50,7 +50,7 @@ EncodedBlock encode_block(const Tokenizer& tokenizer, const TextFile& file, cons
 /// Writes one side of the corpus: shards in a row, facts, token counts.
 class SplitWriter {
  public:
-  SplitWriter(fs::path folder, std::string name, const Tokenizer& tokenizer, int64_t shard_tokens)
+  SplitWriter(fs::path folder, std::string name, const text::Tokenizer& tokenizer, int64_t shard_tokens)
       : folder_(std::move(folder)),
         name_(std::move(name)),
         vocab_size_(tokenizer.vocab_size()),
@@ -179,7 +179,7 @@ void check_not_empty(const SplitFacts& train, const SplitFacts& validation, bool
         train.documents);
 }
 
-Manifest write_dataset(const PrepareOptions& options, const Tokenizer& tokenizer, Inputs inputs) {
+Manifest write_dataset(const PrepareOptions& options, const text::Tokenizer& tokenizer, Inputs inputs) {
   const bool validation_wanted = inputs.split.fraction > 0 || inputs.split.first_validation_file != SIZE_MAX;
   const unsigned processors = std::max(1u, std::thread::hardware_concurrency());
   const int threads = options.threads > 0 ? options.threads : static_cast<int>(processors);
@@ -223,7 +223,7 @@ Manifest write_dataset(const PrepareOptions& options, const Tokenizer& tokenizer
 
 }  // namespace
 
-Manifest prepare(const PrepareOptions& options, const Tokenizer& tokenizer) {
+Manifest prepare(const PrepareOptions& options, const text::Tokenizer& tokenizer) {
   check(options.shard_tokens > 0, "a shard must hold at least one token, got {}", options.shard_tokens);
   check(options.threads >= 0 && options.threads <= 1024, "the number of threads must be from 0 to 1024, got {}",
         options.threads);

@@ -9,7 +9,7 @@
 #include "llmz/ops/elementwise.h"
 #include "src/engine/engine_body.h"
 
-namespace llmz::train {
+namespace llmz::engine {
 
 namespace {
 
@@ -308,4 +308,4 @@ uint64_t Engine::weights_digest() {
   return digest;
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::engine

@@ -3,7 +3,7 @@
 #include "llmz/core/transfer.h"
 #include "llmz/ops/elementwise.h"
 
-namespace llmz::train {
+namespace llmz::engine {
 
 namespace {
 
@@ -133,4 +133,4 @@ void Engine::Body::evaluate(Exec& exec) {
   model->evaluate(exec, losses, {tokens, targets});
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::engine

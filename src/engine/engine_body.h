@@ -8,7 +8,7 @@
 #include "llmz/engine/owned_rows.h"
 #include "src/engine/gradient_exchange.h"
 
-namespace llmz::train {
+namespace llmz::engine {
 
 /// Everything of an engine that is built twice: once against the recording memory, once against the arena. Each method
 /// that takes buffers is one program of the memory plan.
@@ -50,4 +50,4 @@ struct Engine::Body {
 /// Every non-empty choice of some of the periods: those that may fall due together. `keys`: where they come from.
 std::vector<std::vector<int64_t>> period_combinations(const std::vector<int64_t>& periods, const char* keys);
 
-}  // namespace llmz::train
+}  // namespace llmz::engine

@@ -4,7 +4,7 @@
 
 #include "llmz/core/error.h"
 
-namespace llmz::train {
+namespace llmz::engine {
 namespace {
 
 constexpr size_t kSmall = size_t{64} << 10;
@@ -46,4 +46,4 @@ void GradientExchange::finish(Communicator& ranks, const Tensor& loss_sum) {
   ranks.finish();
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::engine

@@ -6,7 +6,7 @@
 #include "llmz/core/communicator.h"
 #include "llmz/core/parameter.h"
 
-namespace llmz::train {
+namespace llmz::engine {
 
 /// Sums the gradients of a step over ranks, as backward leaves them: low-rank ones stay low-rank on the wire, since all
 /// ranks project through the same P. They set out in buckets, in the order in which backward finishes them; what is
@@ -34,4 +34,4 @@ class GradientExchange {
   size_t ready_ = 0;  ///< parameters since the last finish
 };
 
-}  // namespace llmz::train
+}  // namespace llmz::engine

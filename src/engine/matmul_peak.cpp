@@ -9,7 +9,7 @@
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/matmul.h"
 
-namespace llmz::train {
+namespace llmz::engine {
 namespace {
 
 constexpr int64_t kSize = 2048, kGpuSize = 8192;  // large enough to keep all of it busy
@@ -56,4 +56,4 @@ double measure_matmul_peak(Device device, DType type, bool tf32, int repetitions
   return best;
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::engine

@@ -6,7 +6,7 @@
 
 #include "llmz/core/transfer.h"
 
-namespace llmz::train {
+namespace llmz::engine {
 
 OwnedRows::OwnedRows(const std::vector<Parameter*>& parameters, const std::vector<optim::Owns>& owns, bool shared,
                      RankPlace place)
@@ -161,4 +161,4 @@ void WholeState::scatter(const optim::Optimizer::State& state) {
   }
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::engine

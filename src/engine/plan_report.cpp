@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-namespace llmz::train {
+namespace llmz::engine {
 namespace {
 
 std::string row(std::string_view name, size_t bytes) {
@@ -105,4 +105,4 @@ std::string plan_json(const MemoryPlan& plan, int ranks, const StepTraffic& traf
   return json.dump(2);
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::engine

@@ -1,6 +1,6 @@
 #include "llmz/engine/settings.h"
 
-namespace llmz::train {
+namespace llmz::engine {
 
 config::Fields<DistributedConfig> distributed_fields() {
   using D = DistributedConfig;
@@ -13,4 +13,4 @@ config::Fields<DistributedConfig> distributed_fields() {
       .key("bucket_mb", &D::bucket_mb, "10^6 bytes of gradients that set out together", config::between(1, 100000));
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::engine

@@ -33,7 +33,7 @@ Timing timing_of(std::vector<double> seconds) {
   return {best, median_of(std::move(seconds))};
 }
 
-BenchResult run_case(const BenchCase& bench_case, double seconds, const train::Placement& placement) {
+BenchResult run_case(const BenchCase& bench_case, double seconds, const run::Placement& placement) {
   using Clock = std::chrono::steady_clock;
   const DType type = placement.precision.activation;
   using Run = std::function<void(Exec&)>;
@@ -99,17 +99,17 @@ Tensor id_tensor(BenchExec& exec, int64_t count, int64_t bound) {
   return t;
 }
 
-std::string describe(const train::Placement& placement) {
+std::string describe(const run::Placement& placement) {
   const std::string where = placement.device.type == DeviceType::cpu ? fmt::format("{} threads", ops::threads())
                                                                      : device_name(placement.device);
   return fmt::format("{}, {}", where, placement.tf32 ? "tf32" : dtype_name(placement.precision.activation));
 }
 
-double matmul_peak(const train::Placement& placement) {
-  return train::measure_matmul_peak(placement.device, placement.precision.activation, placement.tf32);
+double matmul_peak(const run::Placement& placement) {
+  return engine::measure_matmul_peak(placement.device, placement.precision.activation, placement.tf32);
 }
 
-std::string peak_name(const train::Placement& placement) {
+std::string peak_name(const run::Placement& placement) {
   return placement.device.type == DeviceType::cpu ? "2048 x 2048 x 2048" : "8192 x 8192 x 8192";
 }
 

@@ -41,7 +41,7 @@ struct BenchResult {
 };
 
 /// Runs `bench_case` once untimed, then for about `seconds`, at least three times.
-BenchResult run_case(const BenchCase& bench_case, double seconds, const train::Placement& placement);
+BenchResult run_case(const BenchCase& bench_case, double seconds, const run::Placement& placement);
 
 /// Tensors for cases, of the case's type: normal numbers, zeros; f32 ones such as moments; ids below a bound.
 Tensor normal_tensor(BenchExec& exec, Shape shape, float stddev = 1.0f);
@@ -51,9 +51,9 @@ Tensor byte_tensor(BenchExec& exec, Shape shape);
 Tensor id_tensor(BenchExec& exec, int64_t count, int64_t bound);
 
 /// "cuda:0, bf16" or "2 threads, f32".
-std::string describe(const train::Placement& placement);
+std::string describe(const run::Placement& placement);
 /// The yardstick there, and what it is: "8192 x 8192 x 8192".
-double matmul_peak(const train::Placement& placement);
-std::string peak_name(const train::Placement& placement);
+double matmul_peak(const run::Placement& placement);
+std::string peak_name(const run::Placement& placement);
 
 }  // namespace llmz::report

@@ -67,7 +67,7 @@ Finding instructions(const CpuInfo& cpu) {
 
 Finding threads(const CpuInfo& cpu, int share) {
   const char* asked = std::getenv("OMP_NUM_THREADS");
-  const int used = train::use_threads(0, share);
+  const int used = run::use_threads(0, share);
   const std::string what = fmt::format("{} by default, {}", used,
                                        asked != nullptr        ? fmt::format("from OMP_NUM_THREADS={}", asked)
                                        : share < cpu.threads() ? "this rank's share of the usable cores"
@@ -121,7 +121,7 @@ std::string tokens_note(double speed) {
 
 Finding matmul_speed() {
   try {
-    const double speed = train::measure_matmul_peak();
+    const double speed = engine::measure_matmul_peak();
     return {State::ok, "matrix products", fmt::format("{:.0f} GFLOP/s in fp32 on 2048 x 2048 x 2048", speed * 1e-9),
             tokens_note(speed) + "; `llmz bench` has more"};
   } catch (const std::exception& error) {
@@ -133,7 +133,7 @@ Finding matmul_speed() {
 Finding bf16_speed(const CpuInfo& cpu) {
   const bool native = ops::multiplies_bf16(DeviceType::cpu);
   try {
-    const double speed = train::measure_matmul_peak({}, DType::bf16);
+    const double speed = engine::measure_matmul_peak({}, DType::bf16);
     const std::string what = fmt::format("{:.0f} GFLOP/s in bf16", speed * 1e-9);
     if (native) {
       return {State::ok, "bf16 products", what,
@@ -223,7 +223,7 @@ Finding cuda() {
 /// What the first GPU makes of a bf16 product.
 Finding gpu_speed() {
   try {
-    const double speed = train::measure_matmul_peak({DeviceType::cuda, 0}, DType::bf16);
+    const double speed = engine::measure_matmul_peak({DeviceType::cuda, 0}, DType::bf16);
     return {State::ok, "GPU products", fmt::format("{:.0f} TFLOP/s in bf16 on 8192 x 8192 x 8192", speed * 1e-12),
             tokens_note(speed)};
   } catch (const std::exception& error) {

@@ -8,11 +8,11 @@
 #include "llmz/run/presets.h"
 #include "llmz/run/trainer.h"
 
-namespace llmz::train {
+namespace llmz::report {
 namespace {
 
-MethodPlan plan_of(const std::string& name, const EngineOptions& options) {
-  const MemoryPlan plan = Engine::plan(options);
+MethodPlan plan_of(const std::string& name, const engine::EngineOptions& options) {
+  const MemoryPlan plan = engine::Engine::plan(options);
   MethodPlan result;
   result.preset = name;
   result.totals = plan.totals();
@@ -28,10 +28,10 @@ MethodPlan plan_of(const std::string& name, const EngineOptions& options) {
   const auto tokens = static_cast<double>(options.micro_batch * options.sequence);
   result.code_bytes_per_token_layer =
       static_cast<double>(result.code_bytes) / tokens / static_cast<double>(options.model.layers);
-  result.flops_per_token = Engine::flops_per_micro_step(options) / tokens;
+  result.flops_per_token = engine::Engine::flops_per_micro_step(options) / tokens;
   result.ranks = options.place.size;
   if (result.ranks > 1) {
-    const StepTraffic traffic = Engine::traffic_per_step(options);
+    const engine::StepTraffic traffic = engine::Engine::traffic_per_step(options);
     result.sent = traffic.step.sent(result.ranks);
     result.refresh_sent = traffic.refresh.sent(result.ranks);
   }
@@ -57,11 +57,13 @@ const std::vector<std::string>& code_roles() {
   return roles;
 }
 
-std::vector<MethodPlan> compare_presets(const RunConfig& config, const std::vector<std::string>& presets, int ranks) {
+std::vector<MethodPlan> compare_presets(const run::RunConfig& config, const std::vector<std::string>& presets,
+                                        int ranks) {
   std::vector<MethodPlan> plans;
   const Device device = device_from_name(config.train.device);
   for (const std::string& name : presets) {
-    plans.push_back(plan_of(name, engine_options(with_preset(config, name), device, {.rank = 0, .size = ranks})));
+    plans.push_back(
+        plan_of(name, run::engine_options(run::with_preset(config, name), device, {.rank = 0, .size = ranks})));
   }
   return plans;
 }
@@ -130,7 +132,7 @@ struct PaperCount {
   std::string formula;
 };
 
-PaperCount paper_count(const std::string& preset, const RunConfig& config) {
+PaperCount paper_count(const std::string& preset, const run::RunConfig& config) {
   const auto n = static_cast<double>(config.model.hidden), f = static_cast<double>(config.model.intermediate);
   if (preset == "full") return {2 * n + f, "2n + F"};
   const int own = config.model.architecture == "llama" ? 5 : 4;  // CompAct: q, k, v, gate, up have a sketch each
@@ -144,10 +146,10 @@ PaperCount paper_count(const std::string& preset, const RunConfig& config) {
 
 }  // namespace
 
-std::vector<PaperAccount> paper_accounting(const RunConfig& config, const std::vector<std::string>& presets) {
+std::vector<PaperAccount> paper_accounting(const run::RunConfig& config, const std::vector<std::string>& presets) {
   std::vector<PaperAccount> accounts;
   for (const std::string& name : presets) {
-    EngineOptions options = engine_options(with_preset(config, name));
+    engine::EngineOptions options = run::engine_options(run::with_preset(config, name));
     options.build.precision = {DType::bf16, DType::bf16};
     const MethodPlan plan = plan_of(name, options);
     const PaperCount count = paper_count(name, config);
@@ -162,7 +164,7 @@ std::vector<PaperAccount> paper_accounting(const RunConfig& config, const std::v
   return accounts;
 }
 
-std::string paper_table(const std::vector<PaperAccount>& accounts, const RunConfig& config) {
+std::string paper_table(const std::vector<PaperAccount>& accounts, const run::RunConfig& config) {
   constexpr double kGiB = 1 << 30;
   std::string text = fmt::format(
       "Inputs of the linear layers that CompAct compresses (all but the output projection), bf16, {} x {} tokens, {} "
@@ -179,4 +181,4 @@ std::string paper_table(const std::vector<PaperAccount>& accounts, const RunConf
          "one code for each\nshared input, and its column holds what the norms' backward needs as well.\n";
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::report

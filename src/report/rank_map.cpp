@@ -39,7 +39,7 @@ std::string sight_text(const CudaInfo& info) {
 RankMap map_ranks(dist::World& world) {
   const CudaInfo info = cuda_info();
   RankMap map;
-  map.threads = train::use_threads(0, dist::fair_threads(world));
+  map.threads = run::use_threads(0, dist::fair_threads(world));
   std::string mine;
   try {
     map.device = dist::assign_device(world, "auto");

@@ -34,7 +34,7 @@ constexpr const char* kPresets[] = {"full", "quant4", "lean"};  // from exact to
 /// A model with the method that fits the memory.
 struct Candidate {
   std::string name;
-  train::RunConfig config;
+  run::RunConfig config;
   int64_t parameters = 0;
   int64_t micro_batch = 0;  ///< the largest that fits; 0: not even one window
   std::string preset;
@@ -48,9 +48,9 @@ bool fits(size_t planned, int64_t memory, Device device) {
   return process <= static_cast<double>(memory);
 }
 
-size_t plan_bytes(train::RunConfig config, int64_t micro_batch) {
+size_t plan_bytes(run::RunConfig config, int64_t micro_batch) {
   config.train.micro_batch = config.train.global_batch = micro_batch;
-  return train::Engine::plan(train::engine_options(config)).arena_bytes;
+  return engine::Engine::plan(run::engine_options(config)).arena_bytes;
 }
 
 class Chooser {
@@ -96,11 +96,11 @@ class Chooser {
   static double wanted(const Candidate& c) { return kTokensPerParameter * static_cast<double>(c.parameters); }
 
   /// Tokens a second, from the operations that a step counts and the speed of a product.
-  double estimated_speed(const train::RunConfig& config) const {
-    const train::EngineOptions options = train::engine_options(config);
-    if (peak_ == 0) peak_ = train::measure_matmul_peak(device_, options.build.precision.activation, options.tf32);
+  double estimated_speed(const run::RunConfig& config) const {
+    const engine::EngineOptions options = run::engine_options(config);
+    if (peak_ == 0) peak_ = engine::measure_matmul_peak(device_, options.build.precision.activation, options.tf32);
     const auto tokens = static_cast<double>(options.micro_batch * options.sequence);
-    return kShareOfPeak * peak_ * tokens / train::Engine::flops_per_micro_step(options);
+    return kShareOfPeak * peak_ * tokens / engine::Engine::flops_per_micro_step(options);
   }
 
  private:
@@ -125,7 +125,7 @@ class Chooser {
     if (vocabulary() > 0) json["model"]["vocab_size"] = vocabulary();
     if (!request_.device.empty()) json["train"]["device"] = request_.device;
     std::vector<std::string> overrides = {"train.micro_batch=1", "train.global_batch=1", "train.sequence=1"};
-    c.config = train::parse_run_config(json.dump(), request_.file, overrides);
+    c.config = run::parse_run_config(json.dump(), request_.file, overrides);
     c.config.train.sequence = std::min(kSequence, c.config.model.context);
     check(data_.tokens() > c.config.train.sequence, "{} holds {} training tokens, fewer than one window of {}",
           request_.data, data_.tokens(), c.config.train.sequence);
@@ -137,9 +137,9 @@ class Chooser {
 
   /// The first preset with a micro-batch that is large enough; else the one with the largest.
   void choose_method(Candidate& c) const {
-    const train::RunConfig plain = c.config;
+    const run::RunConfig plain = c.config;
     for (const std::string& preset : presets_) {
-      const train::RunConfig config = train::with_preset(plain, preset);
+      const run::RunConfig config = run::with_preset(plain, preset);
       size_t smallest = 0;
       const int64_t micro_batch = largest_micro_batch(config, smallest);
       if (c.smallest_plan == 0 || smallest < c.smallest_plan) c.smallest_plan = smallest;
@@ -153,7 +153,7 @@ class Chooser {
     c.config.train.micro_batch = c.config.train.global_batch = std::max<int64_t>(c.micro_batch, 1);
   }
 
-  int64_t largest_micro_batch(const train::RunConfig& config, size_t& smallest) const {
+  int64_t largest_micro_batch(const run::RunConfig& config, size_t& smallest) const {
     int64_t largest = 0;
     for (int64_t windows = 1; windows <= kMostMicroBatch; windows *= 2) {
       const size_t planned = plan_bytes(config, windows);
@@ -175,7 +175,7 @@ class Chooser {
 /// The built-in configuration whose rates a model of `parameters` takes over.
 struct Example {
   std::string name;
-  train::RunConfig config;
+  run::RunConfig config;
   Json json;
 };
 
@@ -183,7 +183,7 @@ Example nearest_example(int64_t parameters) {
   std::optional<Example> best;
   double least = 0;
   for (const BuiltinFile& file : builtin_configs()) {
-    Example example{std::string(file.name), train::load_run_config(std::string(file.name)),
+    Example example{std::string(file.name), run::load_run_config(std::string(file.name)),
                     Json::parse(file.text, nullptr, true, /*ignore_comments=*/true)};
     if (example.json.contains("preset") || example.config.model.architecture != "llama") continue;
     Memory recorder;
@@ -197,8 +197,8 @@ Example nearest_example(int64_t parameters) {
 }
 
 /// Seconds of a step with `micro_steps` micro-steps, over steps that are run.
-double measure_step(const train::RunConfig& config, int64_t micro_steps) {
-  train::Engine engine(train::engine_options(config));
+double measure_step(const run::RunConfig& config, int64_t micro_steps) {
+  engine::Engine engine(run::engine_options(config));
   engine.initialise(config.train.seed);
   StepRunner runner(engine, config);
   StepTimes warm_up, times;
@@ -208,7 +208,7 @@ double measure_step(const train::RunConfig& config, int64_t micro_steps) {
 }
 
 /// Steps and windows for `tokens` in all.
-void set_batches(train::RunConfig& config, int64_t largest_micro_batch, double tokens) {
+void set_batches(run::RunConfig& config, int64_t largest_micro_batch, double tokens) {
   const auto sequence = static_cast<double>(config.train.sequence);
   int64_t windows = kLeastWindows;
   while (windows * 2 <= kMostWindows && tokens / (static_cast<double>(windows * 2) * sequence) >= kFewestSteps) {
@@ -268,7 +268,7 @@ std::string why_model(const Chooser& chooser, const StarterRequest& request, con
       size, Chooser::wanted(c) * 1e-6, request.seconds > 0 ? " in time" : "");
 }
 
-std::string why_steps(const Chooser& chooser, const StarterRequest& request, const train::RunConfig& config,
+std::string why_steps(const Chooser& chooser, const StarterRequest& request, const run::RunConfig& config,
                       double speed) {
   const double tokens = static_cast<double>(config.train.steps * config.train.global_batch * config.train.sequence);
   std::string text =
@@ -283,13 +283,13 @@ std::string why_steps(const Chooser& chooser, const StarterRequest& request, con
 /// The keys in the order of the documentation.
 std::vector<Choice> explain(const Chooser& chooser, const StarterRequest& request, const Candidate& c,
                             const Example& example, size_t planned, double speed) {
-  const train::TrainConfig& t = c.config.train;
+  const run::TrainConfig& t = c.config.train;
   std::vector<Choice> choices = {{"model.base", c.name, why_model(chooser, request, c)}};
   if (chooser.vocabulary() > 0) {
     choices.push_back(
         {"model.vocab_size", chooser.vocabulary(), "The tokenizer's, with which the data were prepared."});
   }
-  const std::string method = train::find_preset(c.preset)->meaning;
+  const std::string method = run::find_preset(c.preset)->meaning;
   choices.push_back({"preset", c.preset,
                      fmt::format("{}{}. `llmz plan --compare` tells what others take.", method,
                                  request.preset.empty() ? ": the most exact that fits" : "")});
@@ -329,7 +329,7 @@ Starter make_starter(const StarterRequest& request) {
   }
   set_batches(c.config, largest, tokens);
   if (request.seconds > 0) {
-    const train::TrainConfig& t = c.config.train;
+    const run::TrainConfig& t = c.config.train;
     const auto in_step = static_cast<double>(t.global_batch * t.sequence);
     speed = in_step / measure_step(c.config, t.global_batch / t.micro_batch);
     tokens = std::min(worth, speed * request.seconds * kShareOfTime);
@@ -349,8 +349,8 @@ Starter make_starter(const StarterRequest& request) {
       request.data);
   starter.text =
       commented_json(intro, explain(chooser, request, c, nearest_example(c.parameters), starter.planned_bytes, speed));
-  starter.config = train::parse_run_config(starter.text, request.file);
-  train::validate_for_training(starter.config);
+  starter.config = run::parse_run_config(starter.text, request.file);
+  run::validate_for_training(starter.config);
   return starter;
 }
 

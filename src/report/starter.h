@@ -31,7 +31,7 @@ struct Choice {
 
 struct Starter {
   std::string text;              ///< the configuration, a comment above every key
-  train::RunConfig config;       ///< the same, as the reader of configurations takes it
+  run::RunConfig config;         ///< the same, as the reader of configurations takes it
   int64_t parameters = 0;        ///< of the model
   size_t planned_bytes = 0;      ///< Engine::plan
   double tokens_per_second = 0;  ///< measured; 0 where no time was asked for

@@ -6,7 +6,7 @@
 
 namespace llmz::report {
 
-StepRunner::StepRunner(train::Engine& engine, const train::RunConfig& config)
+StepRunner::StepRunner(engine::Engine& engine, const run::RunConfig& config)
     : engine_(engine), lr_(config.optimizer.lr) {
   const auto count = static_cast<size_t>(config.train.micro_batch * config.train.sequence);
   const RandomStream random(config.train.seed, Purpose::sampling);

@@ -17,7 +17,7 @@ struct StepTimes {
 /// Optimizer steps of one micro-batch of made-up tokens. The engine is initialised and outlives it.
 class StepRunner {
  public:
-  StepRunner(train::Engine& engine, const train::RunConfig& config);
+  StepRunner(engine::Engine& engine, const run::RunConfig& config);
 
   /// One step; adds its seconds to `times`.
   void run(StepTimes& times);
@@ -25,7 +25,7 @@ class StepRunner {
  private:
   std::chrono::steady_clock::time_point now();
 
-  train::Engine& engine_;
+  engine::Engine& engine_;
   double lr_;
   std::vector<int32_t> ids_;
   int64_t step_ = 0;

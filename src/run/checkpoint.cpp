@@ -9,7 +9,7 @@
 #include "llmz/model/hf_config.h"
 #include "llmz/run/config_io.h"
 
-namespace llmz::train {
+namespace llmz::run {
 namespace {
 
 namespace fs = std::filesystem;
@@ -45,7 +45,7 @@ std::vector<io::SafetensorsEntry> entries_of(const optim::Optimizer::State& stat
 
 /// All that the optimizer's file holds; each tensor comes out of `states` when it is fetched, which is collective.
 /// Projectors: "projector.<tensor>.principal".
-std::vector<io::SafetensorsEntry> state_entries(Engine& engine, WholeState& states) {
+std::vector<io::SafetensorsEntry> state_entries(engine::Engine& engine, engine::WholeState& states) {
   std::vector<io::SafetensorsEntry> entries;
   for (const auto& state : engine.optimizer().states()) {
     const auto all = entries_of(state, states.shape(state));
@@ -74,7 +74,7 @@ constexpr std::string_view kMaster = "master";
 
 /// A run may go on in another precision: fp32 weights come from the file's master copies where it has some, and master
 /// copies that it has not from the weights. Returns whether the file has some.
-bool read_masters_into_weights(const fs::path& file, Engine& engine) {
+bool read_masters_into_weights(const fs::path& file, engine::Engine& engine) {
   const auto tensors = io::SafetensorsFile::open(file);
   bool kept = false;
   for (const Parameter* p : engine.model().parameters()) {
@@ -91,7 +91,7 @@ bool read_masters_into_weights(const fs::path& file, Engine& engine) {
 }
 
 /// Every state in its turn: rank 0 reads it whole, all take their rows.
-void load_states(const fs::path& file, Engine& engine, WholeState& states, bool masters, bool leads) {
+void load_states(const fs::path& file, engine::Engine& engine, engine::WholeState& states, bool masters, bool leads) {
   for (const auto& state : engine.optimizer().states()) {
     if (state.slot == kMaster && !masters) continue;
     if (leads) read_entries(file, entries_of(state, states.room(state)), engine.memory());
@@ -174,18 +174,18 @@ TrainState state_of(const nlohmann::json& run) {
   return state;
 }
 
-std::shared_ptr<data::Tokenizer> tokenizer_in(const fs::path& folder) {
+std::shared_ptr<text::Tokenizer> tokenizer_in(const fs::path& folder) {
   for (const char* name : kTokenizerFiles) {
-    if (fs::exists(folder / name)) return data::load_tokenizer(folder);
+    if (fs::exists(folder / name)) return text::load_tokenizer(folder);
   }
   return nullptr;
 }
 
 }  // namespace
 
-void save_checkpoint(const fs::path& to, Engine& engine, const RunConfig& config, const data::Tokenizer* tokenizer,
-                     const TrainState& state) {
-  WholeState whole(engine.exec(), engine.optimizer());
+void save_checkpoint(const fs::path& to, engine::Engine& engine, const RunConfig& config,
+                     const text::Tokenizer* tokenizer, const TrainState& state) {
+  engine::WholeState whole(engine.exec(), engine.optimizer());
   const auto states = state_entries(engine, whole);
   if (engine.ranks().rank() > 0) {  // the others' part in what rank 0 fetches
     for (const io::SafetensorsEntry* entry : io::in_file_order(states)) {
@@ -214,9 +214,9 @@ void save_checkpoint(const fs::path& to, Engine& engine, const RunConfig& config
   writer.commit({{"step", state.step}});
 }
 
-TrainState load_checkpoint(const fs::path& from, Engine& engine, dist::World& world) {
+TrainState load_checkpoint(const fs::path& from, engine::Engine& engine, dist::World& world) {
   const fs::path file = from / kOptimizerFile;
-  WholeState whole(engine.exec(), engine.optimizer());
+  engine::WholeState whole(engine.exec(), engine.optimizer());
   bool masters = false;
   nlohmann::json run;
   world.together([&] {
@@ -240,7 +240,7 @@ TrainState load_checkpoint(const fs::path& from, Engine& engine, dist::World& wo
   return state_of(run["run"]);
 }
 
-TrainState load_checkpoint(const fs::path& from, Engine& engine) {
+TrainState load_checkpoint(const fs::path& from, engine::Engine& engine) {
   return load_checkpoint(from, engine, *dist::make_single_world());
 }
 
@@ -279,4 +279,4 @@ CheckpointHeader open_model(const fs::path& from) {
   return header;
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

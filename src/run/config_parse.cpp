@@ -13,7 +13,7 @@
 #include "llmz/run/presets.h"
 #include "src/run/config_schema.h"
 
-namespace llmz::train {
+namespace llmz::run {
 namespace {
 
 namespace fs = std::filesystem;
@@ -170,4 +170,4 @@ RunConfig parse_run_config(std::string_view json, const std::string& source,
   return read_config(config::parse_text(json, source), overrides);
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

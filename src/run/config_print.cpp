@@ -2,7 +2,7 @@
 #include "llmz/run/config_io.h"
 #include "src/run/config_schema.h"
 
-namespace llmz::train {
+namespace llmz::run {
 namespace {
 
 constexpr const char* kIntroduction = R"(# Configuration
@@ -67,4 +67,4 @@ std::string config_reference_markdown() {
   return kIntroduction + config::tables_markdown(schema(), &defaults);
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

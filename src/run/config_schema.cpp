@@ -6,7 +6,7 @@
 #include "llmz/nn/settings.h"
 #include "llmz/optim/settings.h"
 
-namespace llmz::train {
+namespace llmz::run {
 namespace {
 
 using config::at_least;
@@ -96,7 +96,7 @@ config::Schema make_schema() {
   section("optimizer", &R::optimizer, optim::optimizer_fields(), "How weights follow gradients.");
   section("schedule", &R::schedule, optim::schedule_fields(), "How the learning rate moves during the run.");
   section("train", &R::train, train_fields(), "How long, how much at once, and where.");
-  section("distributed", &R::distributed, distributed_fields(),
+  section("distributed", &R::distributed, engine::distributed_fields(),
           "How the processes of `mpirun` share a run (docs/distributed.md); one alone takes no notice.");
   section("output", &R::output, output_fields(), "What is written.");
   return config::Schema(fields, std::move(sections), {"model.base", "preset"});
@@ -109,4 +109,4 @@ const config::Schema& schema() {
   return all;
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

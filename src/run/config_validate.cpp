@@ -4,7 +4,7 @@
 #include "llmz/core/system.h"
 #include "llmz/run/config_io.h"
 
-namespace llmz::train {
+namespace llmz::run {
 namespace {
 
 void check_device(const RunConfig& c) {
@@ -72,4 +72,4 @@ void validate_for_training(const RunConfig& config) {
   check(!config.output.path.empty(), "output.path is empty: name the folder for the run's files");
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

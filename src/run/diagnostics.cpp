@@ -4,7 +4,7 @@
 
 #include "llmz/core/transfer.h"
 
-namespace llmz::train {
+namespace llmz::run {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -19,8 +19,8 @@ void DiagnosticsLog::sync() {
   spectra_.sync();
 }
 
-void DiagnosticsLog::write_errors(int64_t step, const std::vector<CodeError>& errors) {
-  for (const CodeError& e : errors) {
+void DiagnosticsLog::write_errors(int64_t step, const std::vector<engine::CodeError>& errors) {
+  for (const engine::CodeError& e : errors) {
     errors_.append(Json{{"step", step}, {e.what, e.name}, {"relative_error", e.relative_error}}.dump());
   }
 }
@@ -33,4 +33,4 @@ void DiagnosticsLog::write_spectra(int64_t step, const std::vector<subspace::Spe
   }
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

@@ -6,9 +6,9 @@
 
 #include "llmz/data/eval_windows.h"
 
-namespace llmz::train {
+namespace llmz::run {
 
-Evaluation evaluate(Engine& engine, const data::Dataset& dataset, int64_t stride, int64_t max_batches,
+Evaluation evaluate(engine::Engine& engine, const data::Dataset& dataset, int64_t stride, int64_t max_batches,
                     dist::World* world) {
   const auto start = std::chrono::steady_clock::now();
   const int64_t batch = engine.options().micro_batch, sequence = engine.options().sequence;
@@ -38,4 +38,4 @@ Evaluation evaluate(Engine& engine, const data::Dataset& dataset, int64_t stride
   return result;
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

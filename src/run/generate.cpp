@@ -7,7 +7,7 @@
 #include "llmz/core/random.h"
 #include "llmz/core/transfer.h"
 
-namespace llmz::train {
+namespace llmz::run {
 
 int32_t sample_token(std::span<const float> logits, const SamplingOptions& options, double uniform) {
   check(std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }),
@@ -112,4 +112,4 @@ void Generator::run(std::span<const int32_t> prompt, const SamplingOptions& opti
   }
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

@@ -6,7 +6,7 @@
 #include "llmz/io/safetensors.h"
 #include "llmz/run/checkpoint.h"
 
-namespace llmz::train {
+namespace llmz::run {
 namespace {
 
 namespace fs = std::filesystem;
@@ -58,10 +58,10 @@ double write_gradients(const fs::path& checkpoint, const std::vector<std::vector
   check(sequence <= header.model.context, "rows of {} tokens exceed the model's context of {}", sequence,
         header.model.context);
 
-  EngineOptions options{.model = header.model};
+  engine::EngineOptions options{.model = header.model};
   options.micro_batch = static_cast<int64_t>(rows.size());
   options.sequence = sequence;
-  Engine engine(options);
+  engine::Engine engine(options);
   load_weights(header.folder, engine.model(), engine.memory());
   const auto count = static_cast<double>(tokens.size());
   engine.begin_step(1);
@@ -78,4 +78,4 @@ double write_gradients(const fs::path& checkpoint, const std::vector<std::vector
   return loss;
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

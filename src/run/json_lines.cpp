@@ -5,7 +5,7 @@
 #include "llmz/core/error.h"
 #include "llmz/io/files.h"
 
-namespace llmz::train {
+namespace llmz::run {
 namespace {
 
 /// The lines of `file` that belong to steps up to `last_step`; a line that does not parse ends the file.
@@ -39,4 +39,4 @@ void JsonLines::sync() {
   if (out_.is_open()) io::sync_path(path_);
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

@@ -5,7 +5,7 @@
 #include <fstream>
 #include <string>
 
-namespace llmz::train {
+namespace llmz::run {
 
 /// A file of a run folder with one JSON object a line, each with its "step".
 class JsonLines {
@@ -23,4 +23,4 @@ class JsonLines {
   std::ofstream out_;
 };
 
-}  // namespace llmz::train
+}  // namespace llmz::run

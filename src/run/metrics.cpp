@@ -8,7 +8,7 @@
 
 #include "llmz/core/error.h"
 
-namespace llmz::train {
+namespace llmz::run {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -84,4 +84,4 @@ void Progress::note(const std::string& text) {
   std::fflush(stderr);
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

@@ -7,7 +7,7 @@
 
 #include "src/run/json_lines.h"
 
-namespace llmz::train {
+namespace llmz::run {
 
 /// What is known after a step.
 struct StepMetrics {
@@ -61,4 +61,4 @@ class Progress {
   double seconds_per_step_;  ///< smoothed
 };
 
-}  // namespace llmz::train
+}  // namespace llmz::run

@@ -4,7 +4,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
-namespace llmz::train {
+namespace llmz::run {
 namespace {
 
 /// CompAct with rank = width / divisor (arXiv 2410.15352): norms, the output projection's input, gate and up stay
@@ -162,4 +162,4 @@ const std::vector<PrecisionSet>& precision_sets() {
   return all;
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

@@ -6,7 +6,7 @@
 #include "llmz/core/error.h"
 #include "llmz/run/config_io.h"
 
-namespace llmz::train {
+namespace llmz::run {
 namespace {
 
 constexpr std::string_view kFixed[] = {
@@ -44,4 +44,4 @@ std::vector<std::string> changes_since(const RunConfig& saved, const RunConfig& 
   return changes;
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

@@ -5,7 +5,7 @@
 #include "llmz/core/error.h"
 #include "llmz/data/manifest.h"
 
-namespace llmz::train {
+namespace llmz::run {
 namespace {
 
 /// The shards of one split: the listed ones, or those of data.path.
@@ -55,7 +55,7 @@ void RunData::load_tokenizer(const DataConfig& config, int64_t model_vocab_size)
   std::string where = config.tokenizer;
   if (where.empty() && fs::exists(fs::path(config.path) / "llmz_tokenizer.json")) where = config.path;
   if (where.empty()) return;
-  tokenizer = data::load_tokenizer(where);
+  tokenizer = text::load_tokenizer(where);
   check(train.tokenizer_hash() == 0 || train.tokenizer_hash() == tokenizer->hash(),
         "the tokenizer {} is not the one that made the shards of {}: set data.tokenizer to the right one, or prepare "
         "the data again",
@@ -65,4 +65,4 @@ void RunData::load_tokenizer(const DataConfig& config, int64_t model_vocab_size)
         model_vocab_size);
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

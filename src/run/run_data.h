@@ -8,7 +8,7 @@
 #include "llmz/run/config.h"
 #include "llmz/text/tokenizer.h"
 
-namespace llmz::train {
+namespace llmz::run {
 
 /// The shards of a run, their order, and the tokenizer that made them, checked against the model before anything is
 /// allocated or written.
@@ -16,7 +16,7 @@ struct RunData {
   data::Dataset train;
   data::Loader loader;
   std::optional<data::Dataset> validation;
-  std::unique_ptr<data::Tokenizer> tokenizer;
+  std::unique_ptr<text::Tokenizer> tokenizer;
 
   explicit RunData(const RunConfig& config);
 
@@ -24,4 +24,4 @@ struct RunData {
   void load_tokenizer(const DataConfig& config, int64_t model_vocab_size);
 };
 
-}  // namespace llmz::train
+}  // namespace llmz::run

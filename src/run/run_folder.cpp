@@ -5,7 +5,7 @@
 #include "llmz/core/error.h"
 #include "llmz/io/checkpoint.h"
 
-namespace llmz::train {
+namespace llmz::run {
 
 namespace fs = std::filesystem;
 
@@ -57,4 +57,4 @@ void RunFolder::prune(int64_t keep_every) const {
   io::prune(checkpoints(), keep);
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

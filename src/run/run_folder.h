@@ -6,7 +6,7 @@
 
 #include "llmz/io/files.h"
 
-namespace llmz::train {
+namespace llmz::run {
 
 /// output.path: config.json, metrics.jsonl and checkpoints/ of one run (docs/checkpoints.md). One process at a time.
 class RunFolder {
@@ -36,4 +36,4 @@ class RunFolder {
   std::optional<io::FolderLock> lock_;
 };
 
-}  // namespace llmz::train
+}  // namespace llmz::run

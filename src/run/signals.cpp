@@ -3,7 +3,7 @@
 #include <atomic>
 #include <csignal>
 
-namespace llmz::train {
+namespace llmz::run {
 namespace {
 
 // A signal handler can reach nothing but a static object.
@@ -37,4 +37,4 @@ StopSignals::~StopSignals() {
 
 int StopSignals::received() const { return received_signal; }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

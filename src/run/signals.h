@@ -3,7 +3,7 @@
 #include <csignal>
 #include <vector>
 
-namespace llmz::train {
+namespace llmz::run {
 
 /// Turns SIGINT, SIGTERM, SIGHUP and SIGUSR1 into a request to stop after the current step, for as long as it lives. A
 /// second signal of the same kind ends the process at once, as it would have without llmz. Signals that the process was
@@ -23,4 +23,4 @@ class StopSignals {
   std::vector<struct sigaction> previous_;
 };
 
-}  // namespace llmz::train
+}  // namespace llmz::run

@@ -22,7 +22,7 @@
 #include "src/run/run_folder.h"
 #include "src/run/signals.h"
 
-namespace llmz::train {
+namespace llmz::run {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -56,8 +56,8 @@ GoesOn newest_of(const RunFolder* folder, const RunConfig& config, dist::World& 
 class Trainer {
  public:
   /// `folder` is rank 0's; null on the others.
-  Trainer(const TrainRequest& request, const EngineOptions& options, RunData& data, RunFolder* folder, GoesOn from,
-          double matmul_peak, dist::World& world)
+  Trainer(const TrainRequest& request, const engine::EngineOptions& options, RunData& data, RunFolder* folder,
+          GoesOn from, double matmul_peak, dist::World& world)
       : config_(request.config),
         verbose_(request.verbose),
         folder_(folder),
@@ -140,7 +140,7 @@ class Trainer {
   void announce() {
     const auto& model = engine_.model();
     announce_config();
-    fmt::print(stderr, "{}\n", plan_table(engine_.memory_plan()));
+    fmt::print(stderr, "{}\n", engine::plan_table(engine_.memory_plan()));
     fmt::print(stderr,
                "model: {} with {:.2f} M parameters; data: {} tokens in {} windows, {:.2f} passes over them planned; "
                "{}, matmul peak {:.0f} GFLOP/s in {}\n",
@@ -162,7 +162,7 @@ class Trainer {
   }
 
   std::string_view arithmetic() const {
-    const EngineOptions& o = engine_.options();
+    const engine::EngineOptions& o = engine_.options();
     return o.tf32 ? "tf32" : dtype_name(o.build.precision.activation);
   }
 
@@ -186,7 +186,7 @@ class Trainer {
     metrics.lr = config_.optimizer.lr * optim::schedule_factor(config_.schedule, state_.step, config_.train.steps);
     try {
       metrics.grad_norm = engine_.update(state_.step + 1, metrics.lr);
-    } catch (const NotFinite& e) {
+    } catch (const engine::NotFinite& e) {
       throw dist::SharedError(e.what());
     }
     metrics.loss = engine_.loss_sum() / static_cast<double>(tokens);
@@ -254,7 +254,7 @@ class Trainer {
   const RunData& data_;
   const data::Loader& loader_;
   dist::World& world_;
-  Engine engine_;
+  engine::Engine engine_;
   const GoesOn from_;
   std::optional<Records> records_;  ///< of rank 0
   TrainState state_;
@@ -263,9 +263,9 @@ class Trainer {
 };
 
 /// `ranks` of a host share its memory.
-void check_memory(const EngineOptions& options, int ranks) {
+void check_memory(const engine::EngineOptions& options, int ranks) {
   if (options.device.type != DeviceType::cpu) return;  // a GPU says itself what it lacks
-  const int64_t needed = static_cast<int64_t>(Engine::plan(options).arena_bytes) * ranks;
+  const int64_t needed = static_cast<int64_t>(engine::Engine::plan(options).arena_bytes) * ranks;
   const MemoryInfo memory = memory_info();
   check(needed <= memory.available || memory.available == 0,
         "this run needs {:.2f} GB and {:.2f} GB are free: lower train.micro_batch, set \"preset\" to \"lean\", or "
@@ -293,11 +293,11 @@ Placement place(Device device, const std::string& compute, const std::optional<R
   return {device, precision_of(precision, device), precision.compute == "tf32"};
 }
 
-EngineOptions engine_options(const RunConfig& config) {
+engine::EngineOptions engine_options(const RunConfig& config) {
   return engine_options(config, device_from_name(config.train.device), {});
 }
 
-EngineOptions engine_options(const RunConfig& config, Device device, RankPlace place) {
+engine::EngineOptions engine_options(const RunConfig& config, Device device, engine::RankPlace place) {
   return {.model = config.model,
           .build = {.activations = config.activations,
                     .weight_gradient = config.weight_gradient,
@@ -355,7 +355,7 @@ TrainResult train_together(const TrainRequest& request, dist::World& world, Run&
   std::optional<RunData>& data = run.data;
   std::optional<RunFolder>& folder = run.folder;
   // All that can be wrong with the data or the machine is found before the folder is touched.
-  EngineOptions options;
+  engine::EngineOptions options;
   world.together([&] {
     validate_for_training(config);
     data.emplace(config);
@@ -377,7 +377,7 @@ TrainResult train_together(const TrainRequest& request, dist::World& world, Run&
   if (request.resume) from = newest_of(folder ? &*folder : nullptr, config, world);
   options.build.streams = from.streams;
   // Before the engine takes its memory, of which a GPU may have little more.
-  const double peak = measure_matmul_peak(options.device, options.build.precision.activation, options.tf32);
+  const double peak = engine::measure_matmul_peak(options.device, options.build.precision.activation, options.tf32);
   run.trainer.emplace(request, options, *data, folder ? &*folder : nullptr, std::move(from), peak, world);
   if (folder) folder->write_config(to_json(config));
   return run.trainer->run(run.stop);
@@ -390,4 +390,4 @@ TrainResult run_training(const TrainRequest& request, dist::World& world) {
   return world.guard([&] { return train_together(request, world, run); });
 }
 
-}  // namespace llmz::train
+}  // namespace llmz::run

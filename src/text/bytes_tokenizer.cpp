@@ -1,7 +1,7 @@
 #include "llmz/core/error.h"
 #include "src/text/tokenizer_files.h"
 
-namespace llmz::data {
+namespace llmz::text {
 namespace {
 
 constexpr int32_t kDocumentEnd = 256;
@@ -65,4 +65,4 @@ std::unique_ptr<Tokenizer> find_bytes(const std::filesystem::path& /*where*/) { 
 
 const TokenizerKind kBytesTokenizer = {"bytes", "the word bytes", false, load_bytes, find_bytes};
 
-}  // namespace llmz::data
+}  // namespace llmz::text

@@ -8,7 +8,7 @@
 #include "src/text/pair_merger.h"
 #include "src/text/tokenizer_files.h"
 
-namespace llmz::data {
+namespace llmz::text {
 namespace {
 
 /// Names under which GPT-2's vocabulary and merges go about: Hugging Face's, OpenAI's, the same with a prefix.
@@ -134,4 +134,4 @@ std::unique_ptr<Tokenizer> find_gpt2(const std::filesystem::path& where) {
 const TokenizerKind kGpt2Tokenizer = {"gpt2", "vocab.json with merges.txt, or encoder.json with vocab.bpe (GPT-2)",
                                       true, load_gpt2, find_gpt2};
 
-}  // namespace llmz::data
+}  // namespace llmz::text

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-namespace llmz::data {
+namespace llmz::text {
 
 /// Contents of GPT-2's two files, checked against each other.
 struct Gpt2Vocabulary {
@@ -61,4 +61,4 @@ class Gpt2Splitter {
   void* code_;  ///< pcre2_code, read only
 };
 
-}  // namespace llmz::data
+}  // namespace llmz::text

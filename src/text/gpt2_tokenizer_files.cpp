@@ -8,7 +8,7 @@
 #include "src/text/gpt2_tokenizer.h"
 #include "src/text/tokenizer_files.h"
 
-namespace llmz::data {
+namespace llmz::text {
 namespace {
 
 using Ids = std::unordered_map<std::string, int32_t>;
@@ -209,4 +209,4 @@ void write_gpt2_vocabulary(const Gpt2Vocabulary& vocabulary, const std::filesyst
   io::write_text(folder / "merges.txt", merges);
 }
 
-}  // namespace llmz::data
+}  // namespace llmz::text

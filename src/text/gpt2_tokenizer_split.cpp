@@ -5,7 +5,7 @@
 #include "src/text/gpt2_tokenizer.h"
 #include "src/text/utf8.h"
 
-namespace llmz::data {
+namespace llmz::text {
 namespace {
 
 /// The pattern of Radford et al. 2019 (encoder.py): contractions, letters, digits, the rest, white space up to the last
@@ -65,4 +65,4 @@ bool Gpt2Splitter::Words::next(std::string_view& word) {
   return true;
 }
 
-}  // namespace llmz::data
+}  // namespace llmz::text

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstring>
 
-namespace llmz::data {
+namespace llmz::text {
 
 MergeTable::MergeTable(size_t pairs) : slots_(std::bit_ceil(2 * pairs + 2)), mask_(slots_.size() - 1) {}
 
@@ -111,4 +111,4 @@ int32_t WordTable::find(std::string_view word) const {
   }
 }
 
-}  // namespace llmz::data
+}  // namespace llmz::text

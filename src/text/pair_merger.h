@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-namespace llmz::data {
+namespace llmz::text {
 
 /// Which two adjacent tokens become which one, and in which order: the byte-pair merges of a vocabulary. Open
 /// addressing, at most half full; filled once, then shared by threads without locks.
@@ -99,4 +99,4 @@ class WordTable {
   size_t mask_;
 };
 
-}  // namespace llmz::data
+}  // namespace llmz::text

@@ -6,7 +6,7 @@
 #include "src/text/sentencepiece_model.h"
 #include "src/text/utf8.h"
 
-namespace llmz::data {
+namespace llmz::text {
 namespace {
 
 using PieceType = SentencePieceModel::PieceType;
@@ -205,4 +205,4 @@ void SentencePieceBpe::encode(std::string_view text, std::vector<int32_t>& out) 
   encoder.end_word();
 }
 
-}  // namespace llmz::data
+}  // namespace llmz::text

@@ -6,7 +6,7 @@
 #include "llmz/core/error.h"
 #include "src/text/tokenizer_files.h"
 
-namespace llmz::data {
+namespace llmz::text {
 namespace {
 
 /// Fields of one protocol buffer message, in order (protobuf.dev/programming-guides/encoding).
@@ -117,4 +117,4 @@ SentencePieceModel read_sentencepiece_model(std::string_view bytes, const std::s
   return model;
 }
 
-}  // namespace llmz::data
+}  // namespace llmz::text

@@ -9,7 +9,7 @@
 
 #include "src/text/pair_merger.h"
 
-namespace llmz::data {
+namespace llmz::text {
 
 /// The reason in a SentencePiece status ("Internal: ./src/x.cc(660) [a == b] Reason"), on one line.
 std::string sentencepiece_message(const std::string& status);
@@ -61,4 +61,4 @@ class SentencePieceBpe {
   MergeTable merges_;
 };
 
-}  // namespace llmz::data
+}  // namespace llmz::text

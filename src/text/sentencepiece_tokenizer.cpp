@@ -7,7 +7,7 @@
 #include "src/text/sentencepiece_model.h"
 #include "src/text/tokenizer_files.h"
 
-namespace llmz::data {
+namespace llmz::text {
 namespace {
 
 constexpr const char* kSentencePieceFile = "tokenizer.model";
@@ -99,4 +99,4 @@ std::unique_ptr<Tokenizer> find_sentencepiece(const std::filesystem::path& where
 const TokenizerKind kSentencePieceTokenizer = {"sentencepiece", "tokenizer.model or another *.model (SentencePiece)",
                                                true, load_sentencepiece, find_sentencepiece};
 
-}  // namespace llmz::data
+}  // namespace llmz::text

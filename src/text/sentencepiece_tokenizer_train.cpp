@@ -9,7 +9,7 @@
 #include "src/text/sentencepiece_model.h"
 #include "src/text/tokenizer_files.h"
 
-namespace llmz::data {
+namespace llmz::text {
 namespace {
 
 /// The trainer drops lines above 4192 bytes without a word, so longer ones are cut here.
@@ -137,4 +137,4 @@ void train_sentencepiece(const SentencePieceTraining& training) {
   io::write_text(training.out_model, model);
 }
 
-}  // namespace llmz::data
+}  // namespace llmz::text

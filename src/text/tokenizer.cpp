@@ -6,7 +6,7 @@
 #include "llmz/core/error.h"
 #include "src/text/tokenizer_files.h"
 
-namespace llmz::data {
+namespace llmz::text {
 namespace {
 
 namespace fs = std::filesystem;
@@ -67,4 +67,4 @@ std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& where) {
   fail("{}: holds no tokenizer; known are: {}", where.string(), all_files());
 }
 
-}  // namespace llmz::data
+}  // namespace llmz::text

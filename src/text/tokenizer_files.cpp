@@ -7,7 +7,7 @@
 #include "llmz/core/error.h"
 #include "llmz/io/files.h"
 
-namespace llmz::data {
+namespace llmz::text {
 
 void Hasher::add(std::string_view part) {
   for (int shift = 0; shift < 64; shift += 8) add_byte(static_cast<uint8_t>(uint64_t{part.size()} >> shift));
@@ -65,4 +65,4 @@ std::string printable(std::string_view text, bool escape_high) {
   return out;
 }
 
-}  // namespace llmz::data
+}  // namespace llmz::text

@@ -9,7 +9,7 @@
 
 #include "llmz/text/tokenizer.h"
 
-namespace llmz::data {
+namespace llmz::text {
 
 /// FNV-1a, 64 bits, over parts that are told apart by their lengths.
 class Hasher {
@@ -52,4 +52,4 @@ extern const TokenizerKind kBytesTokenizer;
 extern const TokenizerKind kSentencePieceTokenizer;
 extern const TokenizerKind kGpt2Tokenizer;
 
-}  // namespace llmz::data
+}  // namespace llmz::text

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
-namespace llmz::data {
+namespace llmz::text {
 namespace {
 
 bool is_continuation(std::string_view text, size_t i) {
@@ -41,4 +41,4 @@ size_t valid_utf8_until(std::string_view text, size_t i) {
   return i;
 }
 
-}  // namespace llmz::data
+}  // namespace llmz::text

@@ -9,7 +9,7 @@
 #include "src/run/config_schema.h"
 
 using namespace llmz;
-using namespace llmz::train;
+using namespace llmz::run;
 using Json = nlohmann::ordered_json;
 
 namespace {

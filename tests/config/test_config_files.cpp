@@ -11,7 +11,7 @@
 #include "llmz/run/config_io.h"
 
 using namespace llmz;
-using namespace llmz::train;
+using namespace llmz::run;
 namespace fs = std::filesystem;
 
 namespace {

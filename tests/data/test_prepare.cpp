@@ -29,7 +29,7 @@ std::string json_documents(int count, const std::string& prefix) {
 struct Preparation {
   TestFolder folder;
   PrepareOptions options;
-  std::unique_ptr<Tokenizer> tokenizer = load_tokenizer("bytes");
+  std::unique_ptr<text::Tokenizer> tokenizer = text::load_tokenizer("bytes");
 
   Preparation() {
     options.out = folder / "out";
@@ -170,7 +170,7 @@ TEST_CASE("cutting a long text into pieces does not change GPT-2's ids") {
     return;
   }
   Preparation p;
-  p.tokenizer = load_tokenizer(shared / "gpt2_vocab.bpe");
+  p.tokenizer = text::load_tokenizer(shared / "gpt2_vocab.bpe");
   p.options.validation_fraction = 0;
   std::string text = read_file(shared / "tinyshakespeare.txt");  // pieces end after line ends
   for (size_t at = 0; at < text.size() / 2; ++at) {
@@ -396,7 +396,7 @@ TEST_CASE("inspection shows header, most frequent tokens and a decoded sample") 
 
 TEST_CASE("inspection refuses what it cannot explain") {
   const TestFolder folder;
-  const auto bytes = load_tokenizer("bytes");
+  const auto bytes = text::load_tokenizer("bytes");
   const auto path = write_shard(folder / "x.llmz", random_ids(1000, 257), 257, 99);
   CHECK(contains(error_of([&] { inspect(path, bytes.get()); }), "made by another tokenizer"));
   CHECK_NOTHROW(inspect(path, nullptr));

@@ -54,7 +54,7 @@ TEST_CASE("memory is bounded by the pipeline, not by the corpus") {
   const uint64_t before = resident();
   uint64_t peak = 0;
   options.progress = [&](const PrepareProgress&) { peak = std::max(peak, resident()); };
-  const auto tokenizer = load_tokenizer("bytes");
+  const auto tokenizer = text::load_tokenizer("bytes");
   const Manifest manifest = prepare(options, *tokenizer);
   CHECK(manifest.train.text_bytes > (kMegabytes << 20) * 98 / 100);
   // At most 2·2 + 2 blocks, each 256 KB of text, its copy for the tokenizer and up to 2 MB of ids while their vector
@@ -78,7 +78,7 @@ TEST_CASE("a full disk is an error and leaves no shard behind") {
   options.inputs = {write_file(folder / "a.txt", text).string()};
   options.out = folder / "out";
   options.threads = 2;
-  const auto tokenizer = load_tokenizer("bytes");
+  const auto tokenizer = text::load_tokenizer("bytes");
   std::string message;
   {
     const FileSizeLimit limit(2'000'000);

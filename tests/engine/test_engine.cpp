@@ -8,8 +8,8 @@
 #include "llmz/engine/engine.h"
 
 using namespace llmz;
-using train::Engine;
-using train::EngineOptions;
+using engine::Engine;
+using engine::EngineOptions;
 
 namespace {
 

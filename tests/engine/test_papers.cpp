@@ -13,7 +13,8 @@
 #include "llmz/run/trainer.h"
 
 using namespace llmz;
-using namespace llmz::train;
+using namespace llmz::engine;
+using namespace llmz::run;
 using test::Matrix;
 using test::NaiveLlama;
 

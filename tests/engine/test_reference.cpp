@@ -48,7 +48,7 @@ double relative_error(const io::SafetensorsFile& file, const std::string& name, 
 struct Reference {
   fs::path folder;
   nlohmann::json adamw, rows;
-  train::EngineOptions options;
+  engine::EngineOptions options;
 
   explicit Reference(const char* name) : folder(fs::path(LLMZ_SOURCE_DIR) / "tests/data/reference" / name) {
     adamw = io::read_json(folder / "adamw.json");
@@ -66,7 +66,7 @@ struct Reference {
   double tokens() const { return static_cast<double>(options.micro_batch * options.sequence); }
 };
 
-double step_loss(train::Engine& engine, const std::vector<int32_t>& tokens, const std::vector<int32_t>& targets,
+double step_loss(engine::Engine& engine, const std::vector<int32_t>& tokens, const std::vector<int32_t>& targets,
                  float grad_scale) {
   engine.micro_step(tokens, targets, grad_scale);
   return engine.loss_sum();
@@ -77,8 +77,8 @@ double step_loss(train::Engine& engine, const std::vector<int32_t>& tokens, cons
 TEST_CASE("loss and every gradient equal PyTorch's") {
   for (const char* name : {"llama", "gpt2"}) {
     const Reference reference(name);
-    train::Engine engine(reference.options);
-    train::load_weights(reference.folder, engine.model(), engine.memory());
+    engine::Engine engine(reference.options);
+    run::load_weights(reference.folder, engine.model(), engine.memory());
     const auto expected = io::SafetensorsFile::open(reference.folder / "expected.safetensors");
     double expected_loss = 0;
     expected.read("loss", Tensor(&expected_loss, DType::f64, {1}));
@@ -102,8 +102,8 @@ TEST_CASE("loss and every gradient equal PyTorch's") {
 TEST_CASE("ten steps of clipped AdamW follow PyTorch's") {
   for (const char* name : {"llama", "gpt2"}) {
     const Reference reference(name);
-    train::Engine engine(reference.options);
-    train::load_weights(reference.folder, engine.model(), engine.memory());
+    engine::Engine engine(reference.options);
+    run::load_weights(reference.folder, engine.model(), engine.memory());
     for (int step = 0; step < 10; ++step) {
       INFO(name << ", step " << step);
       const Batch batch = to_batch(reference.adamw["batches"][step]);

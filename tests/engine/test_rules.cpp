@@ -11,8 +11,8 @@
 
 using namespace llmz;
 using namespace llmz::test;
-using train::Engine;
-using train::EngineOptions;
+using engine::Engine;
+using engine::EngineOptions;
 
 namespace {
 
@@ -74,7 +74,7 @@ const std::vector<const optim::RuleRow*>& rows() {
   return all;
 }
 
-EngineOptions options_of(train::RankPlace place) {
+EngineOptions options_of(engine::RankPlace place) {
   EngineOptions o;
   o.model = {.architecture = "llama",
              .vocab_size = 61,
@@ -137,7 +137,7 @@ struct Result {
 Result result_of(Engine& engine) {
   Result result;
   for (const Parameter* p : engine.model().parameters()) result.weights.push_back(values_of(p->weight));
-  train::WholeState whole(engine.exec(), engine.optimizer());
+  engine::WholeState whole(engine.exec(), engine.optimizer());
   for (const auto& state : engine.optimizer().states()) {
     if (state.slot == "past" && !state.tensor.is_meta()) ++result.own;
     result.states.push_back(values_of(whole.gather(state)));
@@ -145,7 +145,7 @@ Result result_of(Engine& engine) {
   return result;
 }
 
-std::unique_ptr<Engine> trained(const EngineOptions& options, const train::MakeCommunicator& make = {}) {
+std::unique_ptr<Engine> trained(const EngineOptions& options, const engine::MakeCommunicator& make = {}) {
   auto engine = std::make_unique<Engine>(options, make);
   engine->initialise(3);
   for (int64_t step = 1; step <= kSteps; ++step) train_step(*engine, step);
@@ -226,7 +226,7 @@ TEST_CASE("a state that one rank owns goes from rank 0 to its owner, bit for bit
     const Result saved = result_of(*from);
     Engine into(options_of({ranks.rank(), 2}), make);
     {
-      train::WholeState whole(into.exec(), into.optimizer());
+      engine::WholeState whole(into.exec(), into.optimizer());
       size_t at = 0;
       for (const auto& state : into.optimizer().states()) {
         const auto& values = saved.states[at++];

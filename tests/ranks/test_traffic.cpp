@@ -43,9 +43,9 @@ Settings run_settings(const Settings& method, int zero, int steps) {
   return settings;
 }
 
-train::StepTraffic planned(const std::string& config, const Settings& settings, int ranks) {
-  const train::RunConfig run = train::load_run_config(config, settings);
-  return train::Engine::traffic_per_step(train::engine_options(run, {}, {.rank = 0, .size = ranks}));
+engine::StepTraffic planned(const std::string& config, const Settings& settings, int ranks) {
+  const run::RunConfig run = run::load_run_config(config, settings);
+  return engine::Engine::traffic_per_step(run::engine_options(run, {}, {.rank = 0, .size = ranks}));
 }
 
 /// Bytes that ranks sent to one another, by Open MPI's own count: lines "I from to N bytes M msgs sent ...".
@@ -76,7 +76,7 @@ TEST_CASE("each step sends the bytes that were planned", "[traffic]") {
       const Outcome outcome = run_on(ranks, place, train_arguments(settings, {"--overwrite"}));
       INFO(outcome.err);
       REQUIRE(outcome.exit_code == 0);
-      const train::StepTraffic plan = planned((place / "tiny.json").string(), settings, ranks);
+      const engine::StepTraffic plan = planned((place / "tiny.json").string(), settings, ranks);
       CHECK((plan.refresh.sent(ranks) > 0) == method.measured);
       const Curve curve = read_curve(place / "run");
       REQUIRE(curve.sent_bytes.size() == kSteps);
@@ -132,16 +132,16 @@ TEST_CASE("CompAct's gradients of linear layers are a quarter of the dense ones"
   for (const char* model : {"llama-60m-c4", "llama-130m-c4", "llama-350m-c4", "llama-1b-c4"}) {
     INFO(model);
     const std::string config = fmt::format("{}/{}.json", LLMZ_CONFIGS, model);
-    const model::ModelConfig shape = train::load_run_config(config, {}).model;
+    const model::ModelConfig shape = run::load_run_config(config, {}).model;
     const double in = static_cast<double>(shape.hidden), out = static_cast<double>(shape.intermediate);
     const double blocks = static_cast<double>(shape.layers) * 4;  // bytes of an fp32 number of every block
     // A code has whole numbers: a quarter of 5461 is 1365.
     const double quarter =
         blocks * (3 * in * std::floor(in / 4) + 2 * out * std::floor(in / 4) + in * std::floor(out / 4));
-    const train::StepTraffic dense = planned(config, {}, 8);
+    const engine::StepTraffic dense = planned(config, {}, 8);
     CHECK(dense.linear == dense.dense_linear);
     for (const Settings& settings : {preset, all}) {
-      const train::StepTraffic low_rank = planned(config, settings, 8);
+      const engine::StepTraffic low_rank = planned(config, settings, 8);
       CHECK(low_rank.dense_linear == dense.linear);
       const bool is_all = settings == all;
       const double projections = blocks * in * (is_all ? in / 4 : in);

@@ -7,7 +7,8 @@
 #include "src/run/resume.h"
 
 using namespace llmz;
-using namespace llmz::train;
+using namespace llmz::engine;
+using namespace llmz::run;
 namespace fs = std::filesystem;
 
 namespace {
@@ -55,7 +56,7 @@ TEST_CASE("a checkpoint brings back weights, moments, state and tokenizer; train
     Engine engine(options_of(run));
     engine.initialise(1);
     train_steps(engine, 1, 3);
-    const auto tokenizer = data::load_tokenizer("bytes");
+    const auto tokenizer = text::load_tokenizer("bytes");
     save_checkpoint(temp.path() / "c", engine, run, tokenizer.get(), {.step = 3, .tokens = 48, .best_validation = 5.5});
 
     Engine other(options_of(run));

@@ -7,7 +7,8 @@
 #include "run/temp_folder.h"
 
 using namespace llmz;
-using namespace llmz::train;
+using namespace llmz::engine;
+using namespace llmz::run;
 
 namespace {
 

@@ -3,7 +3,7 @@
 #include "tokenizer_cases.h"
 
 using namespace tokenizer_cases;
-using llmz::data::load_tokenizer;
+using llmz::text::load_tokenizer;
 
 namespace {
 

@@ -5,9 +5,9 @@
 #include "tokenizer_cases.h"
 
 using namespace tokenizer_cases;
-using llmz::data::load_tokenizer;
-using llmz::data::SentencePieceTraining;
-using llmz::data::train_sentencepiece;
+using llmz::text::load_tokenizer;
+using llmz::text::SentencePieceTraining;
+using llmz::text::train_sentencepiece;
 
 namespace {
 
@@ -40,7 +40,7 @@ void check_against_library(const fs::path& model) {
 
 /// Whether llmz encodes the model itself rather than through the library.
 bool word_by_word(const fs::path& model) {
-  return llmz::data::SentencePieceBpe::make(llmz::data::read_sentencepiece_model(read(model), "model")) != nullptr;
+  return llmz::text::SentencePieceBpe::make(llmz::text::read_sentencepiece_model(read(model), "model")) != nullptr;
 }
 
 std::string train_error(SentencePieceTraining training, std::string text) {

@@ -22,7 +22,7 @@ namespace tokenizer_cases {
 
 namespace fs = std::filesystem;
 using namespace std::string_literals;
-using llmz::data::Tokenizer;
+using llmz::text::Tokenizer;
 
 /// A new folder, removed with everything in it.
 class TempFolder {
@@ -208,7 +208,7 @@ inline std::string training_text(uint64_t seed = 1) {
 
 /// A model trained on `training_text`, written into `folder`.
 inline fs::path train_small_model(const fs::path& folder, int64_t vocab_size = 500) {
-  llmz::data::SentencePieceTraining training;
+  llmz::text::SentencePieceTraining training;
   training.text = [pending = true](std::string& text) mutable {
     text = training_text();
     return std::exchange(pending, false);

@@ -39,10 +39,10 @@ struct Inspection {
 /// What is in a shard, or in all shards (.llmz, .bin) of a folder, sorted by name. Reads every token. `tokenizer` may
 /// be null; `find_tokenizer` finds the one that prepare put beside the shards. Throws Error for damaged shards, a
 /// folder without shards, a tokenizer other than the shards'.
-Inspection inspect(const std::filesystem::path& shard_or_folder, const Tokenizer* tokenizer,
+Inspection inspect(const std::filesystem::path& shard_or_folder, const text::Tokenizer* tokenizer,
                    const InspectOptions& options = {});
 
 /// The tokenizer in the folder of a shard (or in the folder itself); null where there is none.
-std::unique_ptr<Tokenizer> find_tokenizer(const std::filesystem::path& shard_or_folder);
+std::unique_ptr<text::Tokenizer> find_tokenizer(const std::filesystem::path& shard_or_folder);
 
 }  // namespace llmz::data

@@ -42,7 +42,7 @@ struct PrepareOptions {
 ///
 /// Throws Error for inputs that name nothing, unreadable or malformed text (with file and line), an empty corpus, an
 /// empty validation share, a full disk; the shards of the failed run are then removed.
-Manifest prepare(const PrepareOptions& options, const Tokenizer& tokenizer);
+Manifest prepare(const PrepareOptions& options, const text::Tokenizer& tokenizer);
 
 /// The text that `prepare` would put on the training side: what a tokenizer may be trained on.
 TextReader training_text(const PrepareOptions& options);

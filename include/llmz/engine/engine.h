@@ -11,7 +11,7 @@
 #include "llmz/model/model.h"
 #include "llmz/optim/optimizer.h"
 
-namespace llmz::train {
+namespace llmz::engine {
 
 /// What one process needs to know to run steps: the model, how it is built, the batch of one forward/backward.
 struct EngineOptions {
@@ -132,4 +132,4 @@ class Engine {
   double graph_flops_ = 0;
 };
 
-}  // namespace llmz::train
+}  // namespace llmz::engine

@@ -10,7 +10,7 @@
 #include "llmz/engine/ranks.h"
 #include "llmz/optim/optimizer.h"
 
-namespace llmz::train {
+namespace llmz::engine {
 
 /// The parameters as the optimizer of one rank sees them. With ZeRO-1 a matrix is its rows [rank·c, (rank + 1)·c) of
 /// N·c, the rows of the whole padded with zeros, or, where its rule must see all of it, whole on one rank, the biggest
@@ -66,4 +66,4 @@ class WholeState {
   std::string gathered_;  ///< the state that the room holds
 };
 
-}  // namespace llmz::train
+}  // namespace llmz::engine

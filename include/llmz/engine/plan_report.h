@@ -5,7 +5,7 @@
 #include "llmz/core/memory.h"
 #include "llmz/engine/engine.h"
 
-namespace llmz::train {
+namespace llmz::engine {
 
 /// Bytes by category at the moment of the peak, as a table for people.
 std::string plan_table(const MemoryPlan& plan);
@@ -21,4 +21,4 @@ std::string traffic_table(const StepTraffic& traffic, int ranks);
 /// rank among several has "between_ranks" too (docs/distributed.md, Planning).
 std::string plan_json(const MemoryPlan& plan, int ranks = 1, const StepTraffic& traffic = {});
 
-}  // namespace llmz::train
+}  // namespace llmz::engine

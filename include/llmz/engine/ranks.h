@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-namespace llmz::train {
+namespace llmz::engine {
 
 /// JSON `distributed`: how several processes share a run.
 struct DistributedConfig {
@@ -18,4 +18,4 @@ struct RankPlace {
   int rank = 0, size = 1;
 };
 
-}  // namespace llmz::train
+}  // namespace llmz::engine

@@ -3,9 +3,9 @@
 #include "llmz/config/fields.h"
 #include "llmz/engine/ranks.h"
 
-namespace llmz::train {
+namespace llmz::engine {
 
 /// `distributed`.
 config::Fields<DistributedConfig> distributed_fields();
 
-}  // namespace llmz::train
+}  // namespace llmz::engine

@@ -7,7 +7,7 @@
 #include "llmz/core/memory.h"
 #include "llmz/run/config.h"
 
-namespace llmz::train {
+namespace llmz::report {
 
 /// Tensor roles by which code bytes are told, in the order of a table's columns.
 const std::vector<std::string>& code_roles();
@@ -27,7 +27,7 @@ struct MethodPlan {
 };
 
 /// One row a preset, each in the place of the configuration's own method, for one of `ranks` ranks.
-std::vector<MethodPlan> compare_presets(const RunConfig& config, const std::vector<std::string>& presets,
+std::vector<MethodPlan> compare_presets(const run::RunConfig& config, const std::vector<std::string>& presets,
                                         int ranks = 1);
 
 std::string comparison_table(const std::vector<MethodPlan>& plans);
@@ -41,7 +41,7 @@ struct PaperAccount {
   double llmz_bytes = 0;
   std::string formula;
 };
-std::vector<PaperAccount> paper_accounting(const RunConfig& config, const std::vector<std::string>& presets);
-std::string paper_table(const std::vector<PaperAccount>& accounts, const RunConfig& config);
+std::vector<PaperAccount> paper_accounting(const run::RunConfig& config, const std::vector<std::string>& presets);
+std::string paper_table(const std::vector<PaperAccount>& accounts, const run::RunConfig& config);
 
-}  // namespace llmz::train
+}  // namespace llmz::report

@@ -11,7 +11,7 @@
 #include "llmz/run/config.h"
 #include "llmz/text/tokenizer.h"
 
-namespace llmz::train {
+namespace llmz::run {
 
 /// How far a run has come, beside its weights and moments.
 struct TrainState {
@@ -26,14 +26,14 @@ struct TrainState {
 /// Writes the checkpoint folder `to` (docs/checkpoints.md): weights under Hugging Face's names, optimizer state, both
 /// configurations, tokenizer (may be null), state. It appears whole or not at all; Error when it cannot be written.
 /// Collective: rank 0 writes, and what the file holds does not depend on the number of ranks.
-void save_checkpoint(const std::filesystem::path& to, Engine& engine, const RunConfig& config,
-                     const data::Tokenizer* tokenizer, const TrainState& state);
+void save_checkpoint(const std::filesystem::path& to, engine::Engine& engine, const RunConfig& config,
+                     const text::Tokenizer* tokenizer, const TrainState& state);
 
 /// Reads weights and optimizer state of the checkpoint at `from` into `engine`. Throws Error when the folder is not a
 /// finished checkpoint or of another shape. Checksums are whoever found the checkpoint's to verify. Collective: rank 0
 /// reads and the others get it from there, however many ranks wrote it.
-TrainState load_checkpoint(const std::filesystem::path& from, Engine& engine, dist::World& world);
-TrainState load_checkpoint(const std::filesystem::path& from, Engine& engine);
+TrainState load_checkpoint(const std::filesystem::path& from, engine::Engine& engine, dist::World& world);
+TrainState load_checkpoint(const std::filesystem::path& from, engine::Engine& engine);
 
 /// The configuration that the checkpoint at `from` was trained with.
 RunConfig read_run_config(const std::filesystem::path& from);
@@ -51,11 +51,11 @@ struct CheckpointHeader {
   model::ModelConfig model;
   std::optional<TrainState> state;             ///< absent for a plain Hugging Face folder
   std::optional<RunConfig> run;                ///< likewise
-  std::shared_ptr<data::Tokenizer> tokenizer;  ///< null when the folder has none
+  std::shared_ptr<text::Tokenizer> tokenizer;  ///< null when the folder has none
 };
 
 /// Opens a checkpoint folder, a run folder (its newest checkpoint; `best` and `last` work as paths), or a folder in
 /// Hugging Face's format. Checksums are verified where there are some. Throws Error that says what was expected where.
 CheckpointHeader open_model(const std::filesystem::path& from);
 
-}  // namespace llmz::train
+}  // namespace llmz::run

@@ -9,7 +9,7 @@
 #include "llmz/nn/config.h"
 #include "llmz/optim/config.h"
 
-namespace llmz::train {
+namespace llmz::run {
 
 /// JSON `data`.
 struct DataConfig {
@@ -61,8 +61,8 @@ struct RunConfig {
   optim::OptimizerConfig optimizer;
   optim::ScheduleConfig schedule;
   TrainConfig train;
-  DistributedConfig distributed;
+  engine::DistributedConfig distributed;
   OutputConfig output;
 };
 
-}  // namespace llmz::train
+}  // namespace llmz::run

@@ -6,7 +6,7 @@
 
 #include "llmz/run/config.h"
 
-namespace llmz::train {
+namespace llmz::run {
 
 /// Reads the JSON file at `path` or, where there is none, the built-in configuration of that name, then applies
 /// `overrides` ("a.b=value", in order; the last one wins) and checks the result with `validate`. docs/config.md
@@ -35,4 +35,4 @@ void validate(const RunConfig& config);
 /// `validate`, and that there are data to train on.
 void validate_for_training(const RunConfig& config);
 
-}  // namespace llmz::train
+}  // namespace llmz::run

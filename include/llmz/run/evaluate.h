@@ -6,7 +6,7 @@
 #include "llmz/dist/world.h"
 #include "llmz/engine/engine.h"
 
-namespace llmz::train {
+namespace llmz::run {
 
 struct Evaluation {
   double loss = 0;        ///< nats a token: the sum over all scored tokens divided by their number
@@ -22,7 +22,7 @@ struct Evaluation {
 /// sequence: side by side); overlapping ones score their new tokens only, with more context each. `max_batches` > 0
 /// scores that many micro-batches, evenly spread over the data; 0 scores every token once. Collective where a `world`
 /// is given: each rank scores a part of the micro-batches, and all get the result.
-Evaluation evaluate(Engine& engine, const data::Dataset& dataset, int64_t stride, int64_t max_batches,
+Evaluation evaluate(engine::Engine& engine, const data::Dataset& dataset, int64_t stride, int64_t max_batches,
                     dist::World* world = nullptr);
 
-}  // namespace llmz::train
+}  // namespace llmz::run

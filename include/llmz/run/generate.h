@@ -11,7 +11,7 @@
 #include "llmz/run/checkpoint.h"
 #include "llmz/run/trainer.h"
 
-namespace llmz::train {
+namespace llmz::run {
 
 struct SamplingOptions {
   double temperature = 0.8;  ///< 0 = always the likeliest token
@@ -43,4 +43,4 @@ class Generator {
   std::unique_ptr<Planned<Body>> body_;
 };
 
-}  // namespace llmz::train
+}  // namespace llmz::run

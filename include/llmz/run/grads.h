@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <vector>
 
-namespace llmz::train {
+namespace llmz::run {
 
 /// Rows of S + 1 token ids of one length: a JSON file [[…], …], or the first `rows` windows of `sequence` + 1 tokens of
 /// a shard. Throws Error for anything else.
@@ -15,4 +15,4 @@ std::vector<std::vector<int32_t>> read_token_rows(const std::filesystem::path& f
 double write_gradients(const std::filesystem::path& checkpoint, const std::vector<std::vector<int32_t>>& rows,
                        const std::filesystem::path& out);
 
-}  // namespace llmz::train
+}  // namespace llmz::run

@@ -5,7 +5,7 @@
 
 #include "llmz/run/config.h"
 
-namespace llmz::train {
+namespace llmz::run {
 
 /// A named method: what is stored, how weight gradients are made, where moments live. Its JSON is what a user could
 /// have written into a configuration.
@@ -35,4 +35,4 @@ struct PrecisionSet {
 };
 const std::vector<PrecisionSet>& precision_sets();
 
-}  // namespace llmz::train
+}  // namespace llmz::run

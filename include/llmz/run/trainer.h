@@ -7,7 +7,7 @@
 #include "llmz/engine/engine.h"
 #include "llmz/run/config.h"
 
-namespace llmz::train {
+namespace llmz::run {
 
 struct TrainRequest {
   RunConfig config;
@@ -45,12 +45,12 @@ Placement place(const std::string& device, const std::string& compute, const std
 Placement place(Device device, const std::string& compute, const std::optional<RunConfig>& trained);
 
 /// The part of a configuration that decides memory and arithmetic.
-EngineOptions engine_options(const RunConfig& config);
+engine::EngineOptions engine_options(const RunConfig& config);
 /// Likewise, of one rank, on a device that was chosen for it.
-EngineOptions engine_options(const RunConfig& config, Device device, RankPlace place);
+engine::EngineOptions engine_options(const RunConfig& config, Device device, engine::RankPlace place);
 
 /// Sets the number of CPU threads to config.train.threads, or to `all` when that is 0 and OMP_NUM_THREADS does not say
 /// otherwise; `all` = 0 stands for those that this process may use. Returns the number.
 int use_threads(int64_t threads, int all = 0);
 
-}  // namespace llmz::train
+}  // namespace llmz::run

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-namespace llmz::data {
+namespace llmz::text {
 
 /// Text to token ids and back. Immutable once made: every method may be called from several threads at once.
 class Tokenizer {
@@ -79,4 +79,4 @@ struct SentencePieceTraining {
 /// for the vocabulary, or the vocabulary for the text's characters.
 void train_sentencepiece(const SentencePieceTraining& training);
 
-}  // namespace llmz::data
+}  // namespace llmz::text
