@@ -2,9 +2,9 @@
 
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/threads.h"
+#include "llmz/report/bench.h"
 #include "llmz/run/trainer.h"
 #include "src/cli/commands.h"
-#include "src/report/bench.h"
 
 namespace llmz::cli {
 namespace {

@@ -11,9 +11,9 @@
 #include "llmz/ops/projector.h"
 #include "llmz/ops/quant.h"
 #include "llmz/ops/threads.h"
+#include "llmz/report/bench.h"
 #include "llmz/run/trainer.h"
 #include "src/cli/commands.h"
-#include "src/report/bench.h"
 
 namespace llmz::cli {
 namespace {

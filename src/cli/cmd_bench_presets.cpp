@@ -9,9 +9,9 @@
 #include <nlohmann/json.hpp>
 
 #include "llmz/core/error.h"
+#include "llmz/report/bench.h"
 #include "llmz/run/presets.h"
 #include "src/cli/commands.h"
-#include "src/report/bench.h"
 
 extern char** environ;
 

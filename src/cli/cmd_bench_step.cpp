@@ -5,11 +5,11 @@
 #include "llmz/core/system.h"
 #include "llmz/engine/engine.h"
 #include "llmz/ops/threads.h"
+#include "llmz/report/bench.h"
+#include "llmz/report/step_runner.h"
 #include "llmz/run/config_io.h"
 #include "llmz/run/trainer.h"
 #include "src/cli/commands.h"
-#include "src/report/bench.h"
-#include "src/report/step_runner.h"
 
 namespace llmz::cli {
 namespace {

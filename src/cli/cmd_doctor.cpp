@@ -5,10 +5,10 @@
 
 #include "llmz/core/error.h"
 #include "llmz/core/version.h"
+#include "llmz/report/doctor.h"
+#include "llmz/report/rank_map.h"
 #include "src/cli/commands.h"
 #include "src/cli/ranks.h"
-#include "src/report/doctor.h"
-#include "src/report/rank_map.h"
 
 namespace llmz::cli {
 namespace {

@@ -3,9 +3,9 @@
 
 #include "llmz/core/error.h"
 #include "llmz/io/files.h"
+#include "llmz/report/starter.h"
 #include "llmz/run/trainer.h"
 #include "src/cli/commands.h"
-#include "src/report/starter.h"
 
 namespace llmz::cli {
 namespace {

@@ -1,4 +1,4 @@
-#include "src/report/bench.h"
+#include "llmz/report/bench.h"
 
 #include <algorithm>
 #include <chrono>

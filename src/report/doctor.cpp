@@ -1,4 +1,4 @@
-#include "src/report/doctor.h"
+#include "llmz/report/doctor.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <dnnl.h>
@@ -20,8 +20,8 @@
 #include "llmz/ops/elementwise.h"
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/threads.h"
+#include "llmz/report/bench.h"
 #include "llmz/run/trainer.h"
-#include "src/report/bench.h"
 
 namespace llmz::report {
 namespace {

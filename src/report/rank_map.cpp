@@ -1,4 +1,4 @@
-#include "src/report/rank_map.h"
+#include "llmz/report/rank_map.h"
 
 #include <algorithm>
 #include <chrono>

@@ -1,4 +1,4 @@
-#include "src/report/starter.h"
+#include "llmz/report/starter.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,11 +10,11 @@
 #include "llmz/data/dataset.h"
 #include "llmz/engine/engine.h"
 #include "llmz/engine/matmul_peak.h"
+#include "llmz/report/bench.h"
+#include "llmz/report/step_runner.h"
 #include "llmz/run/config_io.h"
 #include "llmz/run/presets.h"
 #include "llmz/run/trainer.h"
-#include "src/report/bench.h"
-#include "src/report/step_runner.h"
 
 namespace llmz::report {
 namespace {

@@ -2,7 +2,7 @@
 #include <map>
 
 #include "llmz/core/error.h"
-#include "src/report/starter.h"
+#include "llmz/report/starter.h"
 
 namespace llmz::report {
 namespace {

@@ -1,4 +1,4 @@
-#include "src/report/step_runner.h"
+#include "llmz/report/step_runner.h"
 
 #include <span>
 

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "llmz/dist/world.h"
-#include "src/report/doctor.h"
+#include "llmz/report/doctor.h"
 
 namespace llmz::report {
 
