@@ -3,6 +3,7 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <unordered_map>
+#include <utility>
 
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/twins.h"
@@ -16,7 +17,7 @@ using Matrix = dnnl::memory::desc;
 struct Primitive {
   Matrix a, b, c;
   Matrix bias = {};  ///< [1,n], with `add_bias`
-  bool add_bias = false, accumulate = false;
+  bool add_bias = false, accumulate = false, pack_b = false;
   float alpha = 1.0f;
 };
 
@@ -44,30 +45,49 @@ dnnl::primitive_attr attributes(const Primitive& p) {
 }
 
 dnnl::matmul::primitive_desc describe(const dnnl::engine& engine, const Primitive& p) {
+  const Matrix b = p.pack_b ? Matrix(p.b.dims(), p.b.data_type(), dnnl::memory::format_tag::any) : p.b;
 #if DNNL_VERSION_MAJOR >= 3
-  return {engine, p.a, p.b, p.c, attributes(p)};
+  return {engine, p.a, b, p.c, attributes(p)};
 #else
-  return {dnnl::matmul::desc(p.a, p.b, p.c), attributes(p), engine};
+  return {dnnl::matmul::desc(p.a, b, p.c), attributes(p), engine};
 #endif
 }
 
-/// oneDNN's matmul primitive. Making it anew takes a few microseconds: oneDNN keeps the generated code by itself.
-void run_primitive(const MatmulArgs& args) {
+const dnnl::engine& cpu_engine() {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-  dnnl::stream stream(engine);
+  return engine;
+}
+
+Primitive primitive_of(const MatmulArgs& args, bool pack_b) {
   Primitive p{.a = matrix(args.a, args.transpose_a), .b = matrix(args.b, args.transpose_b), .c = matrix(args.c, false)};
   p.add_bias = args.bias.present();
   if (p.add_bias) p.bias = matrix(args.bias.reshape({1, args.bias.dim(0)}), false);
   p.accumulate = args.accumulate;
+  p.pack_b = pack_b;
   p.alpha = static_cast<float>(args.alpha);
-  std::unordered_map<int, dnnl::memory> memories = {{DNNL_ARG_SRC, {p.a, engine, args.a.data}},
-                                                    {DNNL_ARG_WEIGHTS, {p.b, engine, args.b.data}},
-                                                    {DNNL_ARG_DST, {p.c, engine, args.c.data}}};
+  return p;
+}
+
+/// oneDNN's matmul primitive. Making it anew takes a few microseconds: oneDNN keeps the generated code by itself.
+/// `packed`: room for B in the order in which the kernel reads it, or null to leave B as it lies.
+void run_primitive(const MatmulArgs& args, float* packed = nullptr) {
+  const dnnl::engine& engine = cpu_engine();
+  dnnl::stream stream(engine);
+  const Primitive p = primitive_of(args, packed != nullptr);
+  const dnnl::matmul::primitive_desc product = describe(engine, p);
+  dnnl::memory b(p.b, engine, args.b.data);
+  if (p.pack_b) {
+    const dnnl::memory to(product.weights_desc(), engine, packed);
+    dnnl::reorder(b, to).execute(stream, {{DNNL_ARG_FROM, b}, {DNNL_ARG_TO, to}});
+    b = to;
+  }
+  std::unordered_map<int, dnnl::memory> memories = {
+      {DNNL_ARG_SRC, {p.a, engine, args.a.data}}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, {p.c, engine, args.c.data}}};
   if (p.add_bias) {
     const int step = p.alpha != 1.0f ? 1 : 0;
     memories[DNNL_ARG_ATTR_MULTIPLE_POST_OP(step) | DNNL_ARG_SRC_1] = {p.bias, engine, args.bias.data};
   }
-  dnnl::matmul(describe(engine, p)).execute(stream, memories);
+  dnnl::matmul(product).execute(stream, memories);
   stream.wait();
 }
 
@@ -102,17 +122,19 @@ class Copies {
  public:
   explicit Copies(float* workspace) : next_(workspace) {}
 
-  static int64_t elements(const Tensor& t, DType type) {
+  static int64_t elements(int64_t bytes) {
     constexpr int64_t kLine = 64;
-    return ceil_div(t.numel() * static_cast<int64_t>(dtype_bytes(type)), kLine) * kLine /
-           static_cast<int64_t>(sizeof(float));
+    return ceil_div(bytes, kLine) * kLine / static_cast<int64_t>(sizeof(float));
+  }
+  static int64_t elements(const Tensor& t, DType type) {
+    return elements(t.numel() * static_cast<int64_t>(dtype_bytes(type)));
   }
   Tensor make(const Tensor& t, DType type, bool fill) {
-    const Tensor copy(next_, type, t.shape, t.device);
-    next_ += elements(t, type);
+    const Tensor copy(take(elements(t, type)), type, t.shape, t.device);
     if (fill) convert_rows(copy, t);
     return copy;
   }
+  float* take(int64_t count) { return std::exchange(next_, next_ + count); }
 
  private:
   float* next_;
@@ -124,6 +146,14 @@ bool is_native(const MatmulArgs& args) {
 }
 bool is_dense(const Tensor& t) { return t.dim(0) == 1 || t.stride(0) == t.dim(1); }
 
+/// Whether B is packed once for the whole product. Left to itself each thread of oneDNN 2.6 packs B anew for every
+/// block of rows; with fewer rows than these the packing costs more than that.
+bool packs_b(const MatmulArgs& args) {
+  constexpr int64_t kRows = 768, kNarrowest = 64;
+  const int64_t n = args.c.dim(1), k = args.a.dim(args.transpose_a ? 0 : 1);
+  return is_native(args) && args.c.dim(0) >= kRows && n >= kNarrowest && k >= kNarrowest;
+}
+
 /// What `t` is copied to before the product, and from behind it; its own type where it is not copied.
 struct Wanted {
   DType type;
@@ -132,6 +162,14 @@ struct Wanted {
 Wanted wanted(const MatmulArgs& args, const Tensor& t) {
   if (is_native(args)) return {t.dtype, !is_dense(t)};
   return {DType::f32, t.dtype != DType::f32};
+}
+
+/// Elements of the workspace that B takes when it is packed.
+int64_t packed_elements(const MatmulArgs& args) {
+  MatmulArgs dense = args;  // as the kernel will get them
+  for (Tensor* t : {&dense.a, &dense.c}) *t = Tensor(nullptr, t->dtype, t->shape, t->device);
+  const auto bytes = describe(cpu_engine(), primitive_of(dense, true)).weights_desc().get_size();
+  return Copies::elements(static_cast<int64_t>(bytes));
 }
 
 template <class Real>
@@ -162,13 +200,14 @@ void matmul_floats(const MatmulArgs& args, float* workspace) {
     const Wanted to = wanted(args, t);
     if (to.copied) t = copies.make(t, to.type, fill);
   };
-  place(product.a, true);
-  place(product.b, true);
-  place(product.c, args.accumulate);
   const bool native = is_native(args);
   if (!native) product.bias = {};
   try {
-    native ? run_primitive(product) : run_f32(product);
+    place(product.a, true);
+    place(product.c, args.accumulate);
+    float* packed = packs_b(args) ? copies.take(packed_elements(args)) : nullptr;
+    if (packed == nullptr) place(product.b, true);
+    native ? run_primitive(product, packed) : run_f32(product);
   } catch (const dnnl::error& e) {
     fail("matmul: oneDNN cannot multiply {} by {}: {}", args.a.shape.str(), args.b.shape.str(), e.what());
   }
@@ -227,12 +266,11 @@ bool multiplies_bf16() {
 
 int64_t matmul_workspace(const MatmulArgs& args) {
   if (args.c.dtype == DType::f64) return 0;
-  int64_t elements = 0;
-  for (const Tensor* t : {&args.a, &args.b, &args.c}) {
-    const Wanted to = wanted(args, *t);
-    elements += to.copied ? Copies::elements(*t, to.type) : 0;
-  }
-  return elements;
+  const auto copied = [&](const Tensor& t) {
+    const Wanted to = wanted(args, t);
+    return to.copied ? Copies::elements(t, to.type) : 0;
+  };
+  return copied(args.a) + copied(args.c) + (packs_b(args) ? packed_elements(args) : copied(args.b));
 }
 
 void matmul(const MatmulArgs& args, Tensor workspace) {
