@@ -168,8 +168,13 @@ Wanted wanted(const MatmulArgs& args, const Tensor& t) {
 int64_t packed_elements(const MatmulArgs& args) {
   MatmulArgs dense = args;  // as the kernel will get them
   for (Tensor* t : {&dense.a, &dense.c}) *t = Tensor(nullptr, t->dtype, t->shape, t->device);
-  const auto bytes = describe(cpu_engine(), primitive_of(dense, true)).weights_desc().get_size();
-  return Copies::elements(static_cast<int64_t>(bytes));
+  int64_t elements = 0;
+  for (const bool accumulate : {false, true}) {  // a plan holds for either
+    dense.accumulate = accumulate;
+    const auto bytes = describe(cpu_engine(), primitive_of(dense, true)).weights_desc().get_size();
+    elements = std::max(elements, Copies::elements(static_cast<int64_t>(bytes)));
+  }
+  return elements;
 }
 
 template <class Real>

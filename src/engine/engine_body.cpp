@@ -61,7 +61,13 @@ Engine::Body::Body(const EngineOptions& o, Memory& memory) {
 }
 
 void Engine::Body::zero_gradients(Exec& exec) {
-  for (const Parameter* p : model->parameters()) ops::fill(exec, p->padded(p->grad.accumulator()), 0.0f);
+  for (Parameter* p : model->parameters()) {
+    const Tensor grad = p->grad.accumulator(), all = p->padded(grad);
+    // A captured graph is replayed for the first micro-step too: on a GPU all products add.
+    p->grad.stale = p->grad.starts_with_product && !exec.on_gpu();
+    const int64_t kept = p->grad.stale ? grad.dim(0) : 0;
+    ops::fill(exec, all.slice(0, kept, all.dim(0) - kept), 0.0f);
+  }
   zero(exec.memory, loss_sum);
 }
 

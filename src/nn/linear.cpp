@@ -13,6 +13,7 @@ Linear::Linear(BuildContext& context, LinearOptions options, const codec::Codec&
   weight_.parts = std::move(options.weight_parts);
   weight_.fused = std::move(options.fused);
   context.add(weight_, {options.out, options.in}, input.facts().projector);
+  weight_.grad.starts_with_product = dense();
   if (context.gradients && input.probing() != nullptr) {
     probe_norms_ = context.memory.persistent(weight_.name + ".probe", Category::workspace, {2}, DType::f64);
     context.gradient_probes.push_back({weight_.name, "gradient", probe_norms_});
@@ -42,7 +43,8 @@ void Linear::forward(Exec& exec, Tensor y, Tensor x, bool accumulate) {
 
 void Linear::weight_gradient(Exec& exec, Tensor dy, codec::Codec& input, Tensor x) {
   if (dense()) {
-    ops::matmul(exec, {.c = weight_.grad.dense, .a = dy, .b = x, .transpose_a = true, .accumulate = true});
+    const bool accumulate = weight_.grad.accumulates();
+    ops::matmul(exec, {.c = weight_.grad.dense, .a = dy, .b = x, .transpose_a = true, .accumulate = accumulate});
   } else {
     input.low_rank_grad(exec, weight_.grad.low.factor, dy, x);
   }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "llmz/core/projector.h"
@@ -13,7 +14,11 @@ namespace llmz {
 struct WeightGrad {
   Tensor dense;     ///< [m,n], the weight's own shape; absent when the gradient is low-rank or there is none
   LowRankGrad low;  ///< instead of `dense`
+  bool starts_with_product = false;  ///< what a pass adds to `dense` first is a product, and no pass leaves it out
+  bool stale = false;                ///< `dense` holds nothing of this step yet, whatever is in it
 
+  /// For a product that goes into `dense`: whether it is added to what is there.
+  bool accumulates() { return !std::exchange(stale, false); }
   /// What is accumulated: `dense` or the low-rank factor; absent in a model without gradients.
   Tensor accumulator() const { return low.present() ? low.factor : dense; }
 };

@@ -13,6 +13,7 @@ NextTokenHead::NextTokenHead(BuildContext& context, NextTokenOptions options)
       precision_(context.precision),
       chunk_(context.loss_chunk),
       norm_(context, options_.norm) {
+  head().grad.starts_with_product = true;  // the loss's; an embedding that is the head gets its own part later
   if (options_.tied != nullptr) return;
   head_.name = "head.weight";
   head_.group = ParamGroup::head;
@@ -38,7 +39,8 @@ void NextTokenHead::loss(Exec& exec, const Pass& pass, Tensor losses, Tensor x, 
     ops::softmax_cross_entropy(exec, losses.slice(0, first, count), z, targets.slice(0, first, count), pass.keep,
                                grad_scale);
     if (!pass.keep) continue;
-    ops::matmul(exec, {.c = head().grad.dense, .a = z, .b = h, .transpose_a = true, .accumulate = true});
+    const bool accumulate = head().grad.accumulates();
+    ops::matmul(exec, {.c = head().grad.dense, .a = z, .b = h, .transpose_a = true, .accumulate = accumulate});
     ops::matmul(exec, {.c = h, .a = z, .b = head().weight});  // the input's gradient takes the input's place
   }
   if (pass.keep) dout_ = std::move(out);
