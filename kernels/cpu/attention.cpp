@@ -1,10 +1,9 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <cmath>
 
-#include "kernels/cpu/attention_rows.h"
-#include "kernels/cpu/attention_tiles.h"
+#include "kernels/cpu/attention_geometry.h"
+#include "kernels/cpu/attention_pairs.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/twins.h"
 
@@ -12,24 +11,6 @@ namespace llmz::cpu {
 namespace {
 
 constexpr int64_t kFewQueries = 8;  // fewer than that and packing the keys costs more than it saves
-
-int64_t padded(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
-
-/// Hands out a thread's workspace piece by piece; from a null base it only measures.
-class Pieces {
- public:
-  explicit Pieces(float* base) : base_(base) {}
-  float* take(int64_t n) {
-    float* piece = base_ == nullptr ? nullptr : base_ + used_;
-    used_ += padded(n, 16);
-    return piece;
-  }
-  int64_t used() const { return used_; }
-
- private:
-  float* base_;
-  int64_t used_ = 0;
-};
 
 struct ForwardPieces {
   float *k_t, *v, *q, *scores, *sum, *largest, *total, *total_lanes;
@@ -57,23 +38,6 @@ struct BackwardPieces {
     used = pieces.used();
   }
 };
-
-/// Rows of one head: where its first row lies and how far apart rows are.
-template <class T>
-struct HeadRows {
-  T* data;
-  int64_t pitch, count, width;
-  HeadRows(const Tensor& t, int64_t b, int64_t h, int64_t first, int64_t rows)
-      : data(head_row<T>(t, b, first, h)), pitch(t.stride(1)), count(rows), width(t.dim(3)) {}
-};
-
-/// Rows lie a whole token apart, which the processor's own prefetching does not follow.
-template <class T>
-LLMZ_INLINE void prefetch_row(const HeadRows<T>& rows, int64_t r) {
-  constexpr int64_t kAhead = 16, kLine = 64 / sizeof(T);
-  if (r + kAhead >= rows.count) return;
-  for (int64_t c = 0; c < rows.width; c += kLine) __builtin_prefetch(rows.data + (r + kAhead) * rows.pitch + c);
-}
 
 /// to[padded count, padded width] = scale·from, zeros around it.
 template <class T>
@@ -127,40 +91,6 @@ LLMZ_INLINE void row_dots_loop(float* delta, const float* a, int64_t a_pitch, co
   }
 }
 
-/// The shapes of a call, and its queries cut into tiles.
-struct Geometry {
-  int64_t batch, queries, heads, keys, kv_heads, group, width, tiles;
-  float scale;
-  const ops::AttentionMask& mask;
-  Geometry(const Tensor& q, const Tensor& k, const ops::AttentionMask& m)
-      : batch(q.dim(0)),
-        queries(q.dim(1)),
-        heads(q.dim(2)),
-        keys(k.dim(1)),
-        kv_heads(k.dim(2)),
-        group(heads / kv_heads),
-        width(padded(q.dim(3), 16)),
-        tiles(ceil_div(queries, kTile)),
-        scale(1 / std::sqrt(static_cast<float>(q.dim(3)))),
-        mask(m) {}
-
-  int64_t rows(int64_t tile) const { return std::min(kTile, queries - tile * kTile); }
-  QueryTile query_tile(int64_t b, int64_t tile) const {
-    QueryTile t;
-    const int64_t position = keys - queries + tile * kTile;  // of the first query
-    t.rows = rows(tile);
-    t.width = width;
-    t.limit = counted_keys(mask, b, keys);
-    t.visible = mask.causal ? position + 1 : mask.window > 0 ? position + mask.window : keys;
-    t.step = mask.causal || mask.window > 0 ? 1 : 0;
-    if (mask.window > 0) t.hidden = position - mask.window + 1;
-    return t;
-  }
-  float* lse_row(const Tensor& lse, int64_t b, int64_t h, int64_t tile) const {
-    return lse.as<float>() + b * lse.stride(0) + h * lse.stride(1) + tile * kTile;
-  }
-};
-
 /// The query tiles [first, last) of all heads that share one key/value head.
 template <class T>
 void forward_group(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
@@ -183,12 +113,7 @@ void forward_group(const Tensor& out, const Tensor& lse, const Tensor& q, const 
       tile.total = space.total;
       tile.total_lanes = space.total_lanes;
       kernels.forward(tile);
-      float* log_sum = g.lse_row(lse, b, h, i);
-      for (int64_t r = 0; r < tile.rows; ++r) {
-        const bool sees_none = space.total[r] == 0.0f;
-        log_sum[r] = sees_none ? 0.0f : space.largest[r] + std::log(space.total[r]);
-        if (sees_none) space.total[r] = 1.0f;
-      }
+      finish_rows(g.lse_row(lse, b, h, i), space.largest, space.total, tile.rows);
       simd<unpack_rows_loop<T>>(HeadRows<T>(out, b, h, i * kTile, tile.rows), space.sum, g.width, 1.0f, space.total);
     }
   }
@@ -198,23 +123,10 @@ template <class T>
 void forward_as(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
                 const ops::AttentionMask& mask, const Tensor& workspace) {
   const Geometry g(q, k, mask);
-  // A query row's result does not depend on how the tiles are dealt out, so the number of threads may decide.
-  const int64_t wanted = ceil_div(4 * omp_get_max_threads(), std::max<int64_t>(1, g.batch * g.kv_heads));
-  const int64_t span = ceil_div(g.tiles, std::min(wanted, g.tiles));
-#pragma omp parallel for collapse(3) schedule(dynamic) if (q.numel() * g.keys > kParallelProducts)
-  for (int64_t b = 0; b < g.batch; ++b) {
-    for (int64_t kv = 0; kv < g.kv_heads; ++kv) {
-      for (int64_t first = 0; first < g.tiles; first += span) {
-        float* space = workspace.as<float>() + omp_get_thread_num() * workspace.stride(0);
-        forward_group<T>(out, lse, q, k, v, g, b, kv, first, std::min(first + span, g.tiles), space);
-      }
-    }
-  }
+  for_query_spans(g, q, workspace, [&](int64_t b, int64_t kv, int64_t first, int64_t last, float* space) {
+    forward_group<T>(out, lse, q, k, v, g, b, kv, first, last, space);
+  });
 }
-
-struct BackwardTensors {
-  Tensor dq, dk, dv, dout, out, lse, q, k, v;
-};
 
 /// One key/value head and all query heads that read it, in order: the sums dk and dv are this thread's own.
 template <class T>
@@ -260,26 +172,24 @@ void backward_group(const BackwardTensors& x, const Geometry& g, int64_t b, int6
 template <class T>
 void backward_as(const BackwardTensors& x, const ops::AttentionMask& mask, const Tensor& workspace) {
   const Geometry g(x.q, x.k, mask);
-#pragma omp parallel for collapse(2) schedule(dynamic) if (x.q.numel() * g.keys > kParallelProducts)
-  for (int64_t b = 0; b < g.batch; ++b) {
-    for (int64_t kv = 0; kv < g.kv_heads; ++kv) {
-      backward_group<T>(x, g, b, kv, workspace.as<float>() + omp_get_thread_num() * workspace.stride(0));
-    }
-  }
+  for_key_heads(g, x.q, workspace, [&](int64_t b, int64_t kv, float* space) { backward_group<T>(x, g, b, kv, space); });
 }
 
 bool by_rows(const Tensor& q) { return q.dtype == DType::f64 || q.dim(1) < kFewQueries; }
+bool by_pairs(const Tensor& q) { return q.dtype == DType::bf16 && multiplies_pairs(); }
 
 }  // namespace
 
 Shape attention_forward_workspace(const Tensor& q, const Tensor& k) {
-  const int64_t elements =
-      by_rows(q) ? rows_forward_workspace(q, k) : ForwardPieces(nullptr, k.dim(1), padded(q.dim(3), 16)).used;
+  const int64_t elements = by_rows(q)    ? rows_forward_workspace(q, k)
+                           : by_pairs(q) ? pairs_forward_workspace(q, k)
+                                         : ForwardPieces(nullptr, k.dim(1), padded(q.dim(3), 16)).used;
   return {omp_get_max_threads(), elements};
 }
 
 Shape attention_backward_workspace(const Tensor& q, const Tensor& k) {
   const int64_t elements = q.dtype == DType::f64 ? rows_backward_workspace(q, k)
+                           : by_pairs(q)         ? pairs_backward_workspace(q, k)
                                                  : BackwardPieces(nullptr, k.dim(1), padded(q.dim(3), 16)).used;
   return {omp_get_max_threads(), elements};
 }
@@ -288,6 +198,7 @@ void attention_forward(Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, con
                        Tensor workspace) {
   if (q.numel() == 0) return;
   if (by_rows(q)) return rows_forward(out, lse, q, k, v, mask, workspace);
+  if (by_pairs(q)) return pairs_forward(out, lse, q, k, v, mask, workspace);
   if (q.dtype == DType::bf16) return forward_as<bf16>(out, lse, q, k, v, mask, workspace);
   forward_as<float>(out, lse, q, k, v, mask, workspace);
 }
@@ -296,6 +207,7 @@ void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out
                         Tensor v, const ops::AttentionMask& mask, Tensor workspace) {
   if (q.dtype == DType::f64) return rows_backward(dq, dk, dv, dout, out, lse, q, k, v, mask, workspace);
   const BackwardTensors tensors{dq, dk, dv, dout, out, lse, q, k, v};
+  if (by_pairs(q)) return pairs_backward(tensors, mask, workspace);
   if (q.dtype == DType::bf16) return backward_as<bf16>(tensors, mask, workspace);
   backward_as<float>(tensors, mask, workspace);
 }

@@ -3,31 +3,11 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/cpu/attention_window.h"
 #include "kernels/cpu/tile_gemm.h"
 
 namespace llmz::cpu {
 namespace {
-
-LLMZ_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-LLMZ_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-LLMZ_INLINE int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
-/// Which part of tile [queries × keys first_key …] is visible.
-struct Window {
-  int64_t rows, visible, first_key, step, hidden, limit;
-  LLMZ_INLINE Window(const QueryTile& t, int64_t first)
-      : rows(t.rows), visible(t.visible), first_key(first), step(t.step), hidden(t.hidden), limit(t.limit) {}
-
-  /// Row i sees the tile's keys hidden_keys(i) … keys(i) − 1.
-  LLMZ_INLINE int64_t keys(int64_t i) const {
-    return larger(0, smaller(kTile, smaller(limit, visible + step * i) - first_key));
-  }
-  LLMZ_INLINE int64_t hidden_keys(int64_t i) const { return larger(0, smaller(kTile, hidden + i - first_key)); }
-  /// Keys of the tile up to the last that some row of the block of rows at i sees.
-  LLMZ_INLINE int64_t block_keys(int64_t i) const { return keys(i + kRowBlock - 1); }
-  /// The first row that sees as far as key j of the tile.
-  LLMZ_INLINE int64_t first_row(int64_t j) const { return step == 0 ? 0 : larger(0, first_key + j - visible + 1); }
-};
 
 /// out[i, j] = Σ a[i, ·]·b_t[·, j] wherever a block of rows sees a key, rounded up to whole column steps.
 template <int W>
@@ -55,13 +35,6 @@ LLMZ_INLINE void add_over_queries(float* out, const float* p, const float* b, in
     const int64_t i = w.first_row(j);
     row_block<W>(out + j * width, width, p + i * kTile + j, 1, kTile, b + i * width, width, w.rows - i, width, true);
   }
-}
-
-/// Hides what row i does not see of the tile's first n keys: a score of −∞ has probability 0.
-LLMZ_INLINE void mask(float* row, const Window& w, int64_t i, int64_t n) {
-  constexpr float kHidden = -std::numeric_limits<float>::infinity();
-  for (int64_t j = w.keys(i); j < n; ++j) row[j] = kHidden;
-  for (int64_t j = 0, end = smaller(n, w.hidden_keys(i)); j < end; ++j) row[j] = kHidden;
 }
 
 /// Joins W lanes, in quarters first: a short chain of dependent operations.

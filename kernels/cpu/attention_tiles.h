@@ -19,9 +19,7 @@ struct QueryTile {
   int64_t rows = 0;  // ≤ kTile; the rows up to the next multiple of 4 are zeros
   int64_t visible = 0;
   int64_t width = 0;
-  const float* q = nullptr;    // [kTile, width], times 1/√D
-  const float* k_t = nullptr;  // [key tiles, width, kTile]: keys as columns
-  int64_t step = 1;            // 0: all rows see to the same end
+  int64_t step = 1;  // 0: all rows see to the same end
   int64_t hidden = -kUnlimited, limit = kUnlimited;
 
   /// Past the last key that any row sees.
@@ -31,6 +29,8 @@ struct QueryTile {
 };
 
 struct ForwardTile : QueryTile {
+  const float* q = nullptr;      // [kTile, width], times 1/√D
+  const float* k_t = nullptr;    // [key tiles, width, kTile]: keys as columns
   const float* v = nullptr;      // [keys, width]
   float* scores = nullptr;       // [kTile, kTile], scratch
   float* total_lanes = nullptr;  // [kTile, kTotalLanes], scratch
@@ -40,6 +40,8 @@ struct ForwardTile : QueryTile {
 };
 
 struct BackwardTile : QueryTile {
+  const float* q = nullptr;     // [kTile, width], times 1/√D
+  const float* k_t = nullptr;   // [key tiles, width, kTile]: keys as columns
   const float* k = nullptr;     // [keys, width]
   const float* v_t = nullptr;   // [key tiles, width, kTile]
   const float* dout = nullptr;  // [kTile, width]

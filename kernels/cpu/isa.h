@@ -33,6 +33,8 @@
 #endif
 #define LLMZ_TARGET_AVX2 __attribute__((target("avx2,fma,bmi,bmi2")))
 #define LLMZ_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi,bmi2")))
+#define LLMZ_TARGET_AVX512_BF16 \
+  __attribute__((target("avx512bf16,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi,bmi2")))
 #endif
 
 namespace llmz::cpu {

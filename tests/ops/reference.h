@@ -122,14 +122,16 @@ class HostTensor {
   std::vector<std::byte> bytes_;
 };
 
-/// Every element: |got − want| ≤ absolute + relative·|want|.
-inline void require_close(const HostTensor& got, const std::vector<double>& want, double absolute, double relative) {
+/// Every element i: |got − want| ≤ absolute[i] + relative·|want|.
+inline void require_close(const HostTensor& got, const std::vector<double>& want, const std::vector<double>& absolute,
+                          double relative) {
   REQUIRE(static_cast<size_t>(got.size()) == want.size());
+  REQUIRE(absolute.size() == want.size());
   int64_t worst = -1;
   double worst_excess = 0;
   for (int64_t i = 0; i < got.size(); ++i) {
-    const double w = want[static_cast<size_t>(i)];
-    const double excess = std::fabs(got.get(i) - w) - (absolute + relative * std::fabs(w));
+    const auto at = static_cast<size_t>(i);
+    const double excess = std::fabs(got.get(i) - want[at]) - (absolute[at] + relative * std::fabs(want[at]));
     if (!(excess <= worst_excess)) {  // NaN counts as an excess
       worst = i;
       worst_excess = excess;
@@ -137,10 +139,14 @@ inline void require_close(const HostTensor& got, const std::vector<double>& want
     }
   }
   if (worst >= 0) {
-    INFO("element " << worst << " of " << got.shape().str() << ": got " << got.get(worst) << ", want "
-                    << want[static_cast<size_t>(worst)] << ", allowed " << absolute << " + " << relative << "·|want|");
+    const auto at = static_cast<size_t>(worst);
+    INFO("element " << worst << " of " << got.shape().str() << ": got " << got.get(worst) << ", want " << want[at]
+                    << ", allowed " << absolute[at] << " + " << relative << "·|want|");
     REQUIRE(worst < 0);
   }
+}
+inline void require_close(const HostTensor& got, const std::vector<double>& want, double absolute, double relative) {
+  require_close(got, want, std::vector<double>(want.size(), absolute), relative);
 }
 
 }  // namespace llmz::test
