@@ -111,39 +111,43 @@ seconds_to_train() {
     say $((minutes * 60))
     return
   fi
-  local left=$((360 - (SECONDS - start) - 30))
+  local left=$((360 - (SECONDS - start) - 20))
   if [ $left -lt 120 ]; then left=120; fi
   say $left
 }
 
-# How many steps of both runs fit into the seconds, from the time that a few of `full` take (`lean`, which computes some
-# things twice, takes up to a third longer); no more than the configuration's own.
+# How many steps of both runs fit into the seconds, with an eighth for validation and checkpoints; no more than the
+# configuration's own, nor fewer than 50.
 steps_that_fit() {
-  local planned few=3 more=13 begin middle end
+  local planned full lean
   planned=$(sed -n 's/^ *"steps": *\([0-9]*\).*/\1/p' "$config")
-  begin=$(date +%s%N)
-  try_steps $few
-  middle=$(date +%s%N)
-  try_steps $more
-  end=$(date +%s%N)
-  awk -v few=$few -v more=$more -v first=$((middle - begin)) -v second=$((end - middle)) \
-    -v budget="$(seconds_to_train)" -v planned="$planned" 'BEGIN {
-      seconds = (second - first) / 1e9 / (more - few)
-      if (seconds <= 0) seconds = second / 1e9 / more
-      fit = int(budget / seconds / 2.35)
+  full=$(seconds_of_a_step full)
+  lean=$(seconds_of_a_step lean)
+  awk -v full="$full" -v lean="$lean" -v budget="$(seconds_to_train)" -v planned="$planned" 'BEGIN {
+      fit = int(budget / (full + lean) / 1.125)
       if (fit < 50) fit = 50
       print (fit < planned ? fit : planned)
     }'
 }
 
-try_steps() {
+# seconds_of_a_step PRESET: the median of a few.
+seconds_of_a_step() {
   local folder=$run-trial log=$run-trial.log
   mkdir -p "$(dirname "$folder")"
-  if ! train "$1" "$folder" --set train.eval_batches=1 --overwrite >"$log" 2>&1 </dev/null; then
+  if ! train 15 "$folder" --set preset="$1" --set train.eval_batches=1 --overwrite >"$log" 2>&1 </dev/null; then
     cat "$log" >&2
-    die "a trial of $1 steps failed"
+    die "a trial of a few steps failed"
   fi
+  median seconds "$folder"
   rm -rf "$folder" "$log"
+}
+
+# number NAME: the number behind "NAME": in the JSON on standard input.
+number() { sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p"; }
+
+# median NAME FOLDER: of that number in the steps of a run's metrics.jsonl.
+median() {
+  grep '"tokens_per_second"' "$2/metrics.jsonl" | number "$1" | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
 }
 
 start=$SECONDS
@@ -190,14 +194,6 @@ for preset in full lean; do
   say "$mark" >"$run-$preset/quickstart-mark"
 done
 
-# number NAME: the number behind "NAME": in the JSON on standard input.
-number() { sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p"; }
-
-# Steps of a run in metrics.jsonl, half of them from its middle: their tokens over their seconds.
-tokens_per_second() {
-  grep '"tokens_per_second"' "$1/metrics.jsonl" | number tokens_per_second | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
-}
-
 step "Perplexity on the part of the text that it was not trained on, planned memory, speed"
 unigram=$(number unigram_perplexity <"$data/dataset.json")
 printf '%-8s%14s%16s%20s%14s\n' "" perplexity "bits per byte" "memory, MB" "tokens/s"
@@ -205,7 +201,7 @@ for preset in full lean; do
   result=$("$llmz" eval "$run-$preset/checkpoints/best" --data "$data" --json)
   planned=$("$llmz" plan "$config" --set "data.path=$data" --set preset=$preset --json | number total)
   awk -v name=$preset -v perplexity="$(number perplexity <<<"$result")" -v bits="$(number bits_per_byte <<<"$result")" \
-    -v bytes="$planned" -v speed="$(tokens_per_second "$run-$preset")" \
+    -v bytes="$planned" -v speed="$(median tokens_per_second "$run-$preset")" \
     'BEGIN { printf "%-8s%14.1f%16.2f%20.0f%14.0f\n", name, perplexity, bits, bytes / 1e6, speed }'
 done
 printf 'to compare: who knows no more than how frequent each token is has perplexity %.0f\n' "$unigram"
