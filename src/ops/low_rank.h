@@ -11,10 +11,11 @@ namespace llmz::ops {
 /// Rows of an expanded gradient that exist at once.
 constexpr int64_t kTileRows = 256;
 
-/// A low-rank gradient, to be read tile by tile. For use inside one op.
+/// A low-rank gradient, to be read tile by tile. `in_bf16`: factor and projector are multiplied in bf16, with f32 sums.
+/// For use inside one op.
 class ExpandedTiles {
  public:
-  ExpandedTiles(Exec& exec, const LowRankGrad& grad);
+  ExpandedTiles(Exec& exec, const LowRankGrad& grad, bool in_bf16);
 
   /// Calls f(first row, tile [rows,n]) for all rows of G̃ in order; a tile is overwritten by the next.
   template <class F>
@@ -33,7 +34,7 @@ class ExpandedTiles {
   Exec& exec_;
   const LowRankGrad& grad_;
   Sketching sketching_;
-  Buffer tile_;
+  Buffer factor_, tile_;  ///< the first: a copy of an f32 factor to be multiplied in bf16
 };
 
 /// Checks shapes and devices of a low-rank gradient [m,n].

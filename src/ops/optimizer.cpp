@@ -15,7 +15,7 @@ void check_scalar(Arguments& args, std::string_view name, const Tensor& t) {
 
 /// A tile of the gradient is expanded and used up before the next.
 void low_rank_adamw(Exec& exec, const Arguments& args, const AdamWArgs& a) {
-  ExpandedTiles(exec, a.low).for_each([&](int64_t first, const Tensor& tile) {
+  expanded_tiles(exec, a).for_each([&](int64_t first, const Tensor& tile) {
     AdamWArgs part = update_of_tile(a, first, tile);
     part.m = a.m.slice(0, first, tile.dim(0));
     part.v = a.v.slice(0, first, tile.dim(0));

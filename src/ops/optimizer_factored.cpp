@@ -57,13 +57,13 @@ void factored_adamw(Exec& exec, const FactoredAdamWArgs& a) {
       exec.on_gpu() ? take_workspace(exec, kName, cuda::factored_sums_workspace(a.weight))
                     : take_workspace(exec, kName, {cpu::factored_blocks(a.weight.dim(0)), a.weight.dim(1)}, DType::f64);
   const Buffer mean = exec.memory.take("factored_adamw.mean", Category::workspace, {1}, DType::f64);
-  for_gradient_tiles(exec, a.grad, a.low, [&](int64_t first, const Tensor& tile) {
+  for_gradient_tiles(exec, a, [&](int64_t first, const Tensor& tile) {
     dispatch(
         exec, args, [&] { cpu::factored_statistics(a, first, tile, sums.tensor()); },
         [&](Gpu& gpu) { cuda::factored_statistics(gpu, a, first, tile, sums.tensor()); });
   });
   make_moments(exec, args, a, sums.tensor(), mean.tensor());
-  for_gradient_tiles(exec, a.grad, a.low, [&](int64_t first, const Tensor& tile) {
+  for_gradient_tiles(exec, a, [&](int64_t first, const Tensor& tile) {
     dispatch(
         exec, args, [&] { cpu::factored_update(a, first, tile, mean.tensor()); },
         [&](Gpu& gpu) { cuda::factored_update(gpu, a, first, tile, mean.tensor()); });

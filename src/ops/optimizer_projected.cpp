@@ -1,7 +1,6 @@
 #include "kernels/cpu/twins.h"
 #include "kernels/cuda/twins.h"
 #include "llmz/ops/elementwise.h"
-#include "llmz/ops/matmul.h"
 #include "llmz/ops/optimizer.h"
 #include "src/ops/dispatch.h"
 #include "src/ops/update.h"
@@ -52,13 +51,10 @@ void add_direction(Exec& exec, const ProjectedAdamArgs& a, const Tensor& directi
   }
 }
 
-/// Whether the CPU multiplies N·Pᵀ in bf16, into f32: for weights that compute in bf16, whose gradient came from a
-/// product with a bf16 P. Only Gaussian P, which is made in either type.
+/// Whether N·Pᵀ is multiplied in bf16 on the CPU: by Gaussian P, which is made in either type.
 bool multiplies_direction_in_bf16(const Exec& exec, const ProjectedAdamArgs& a) {
   const Projector& p = *a.low.projector;
-  const bool half = a.weight.dtype == DType::bf16 || a.rounding.shadow.present();
-  return half && p.random == Projector::Random::gaussian && p.principal_rank == 0 &&
-         multiplies_bf16(exec.memory.target());
+  return expands_in_bf16(exec, a) && p.random == Projector::Random::gaussian && p.principal_rank == 0;
 }
 
 }  // namespace
@@ -69,7 +65,7 @@ void projected_adam(Exec& exec, const ProjectedAdamArgs& a) {
   const double factor = -static_cast<double>(a.lr) * static_cast<double>(a.alpha);
   // On a GPU a seed's projector goes straight from Philox through shared memory into the tensor cores.
   const bool fused = exec.on_gpu() && cuda::fuses_projected_adam(a);
-  const bool in_bf16 = fused || (!exec.on_gpu() && multiplies_direction_in_bf16(exec, a));
+  const bool in_bf16 = fused || multiplies_direction_in_bf16(exec, a);
   const DType dtype = in_bf16 ? DType::bf16 : args.is_double() ? DType::f64 : DType::f32;
   const Shape shape = fused ? cuda::padded_direction(a) : a.low.factor.shape;
   const Buffer direction = exec.memory.take("projected_adam.direction", Category::workspace, shape, dtype);

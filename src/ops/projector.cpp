@@ -85,9 +85,11 @@ void add_outer_terms(Exec& exec, Tensor total, const LowRankGrad& grad, const Sk
   row_dot(exec, total, uu.tensor().reshape({1, 1}), vv.tensor(), 1.0f, true);
 }
 
-void expand_rows(Exec& exec, Tensor out, const LowRankGrad& grad, const Sketching& sketching, int64_t first) {
+/// Rows first … of the gradient; `factor` is grad.factor or a copy of it.
+void expand_rows(Exec& exec, Tensor out, const LowRankGrad& grad, Tensor factor, const Sketching& sketching,
+                 int64_t first) {
   const int64_t rows = out.dim(0);
-  sketching.expand(out, grad.factor.slice(0, first, rows), 1.0f, false);
+  sketching.expand(out, factor.slice(0, first, rows), 1.0f, false);
   if (grad.column_scale.present()) norm_apply_gain(exec, out, out, grad.column_scale, {});
   if (!grad.row_term.present()) return;
   const Tensor u = grad.row_term.slice(0, first, rows).reshape({rows, 1});
@@ -111,15 +113,22 @@ void check_low_rank(std::string_view op, const LowRankGrad& grad, int64_t m, int
   }
 }
 
-ExpandedTiles::ExpandedTiles(Exec& exec, const LowRankGrad& grad)
+ExpandedTiles::ExpandedTiles(Exec& exec, const LowRankGrad& grad, bool in_bf16)
     : exec_(exec),
       grad_(grad),
-      sketching_(exec, *grad.projector, compute_dtype(grad.factor), std::min(kTileRows, grad.factor.dim(0))),
+      sketching_(exec, *grad.projector, in_bf16 ? DType::bf16 : compute_dtype(grad.factor),
+                 std::min(kTileRows, grad.factor.dim(0))),
       tile_(exec.memory.take("gradient.tile", Category::workspace,
                              {std::min(kTileRows, grad.factor.dim(0)), grad.projector->width},
-                             compute_dtype(grad.factor))) {}
+                             compute_dtype(grad.factor))) {
+  if (!in_bf16 || grad.factor.dtype == DType::bf16) return;
+  factor_ = exec.memory.take("gradient.factor", Category::workspace, grad.factor.shape, DType::bf16);
+  copy(exec, factor_.tensor(), grad.factor);
+}
 
-void ExpandedTiles::expand(Tensor tile, int64_t first) { expand_rows(exec_, tile, grad_, sketching_, first); }
+void ExpandedTiles::expand(Tensor tile, int64_t first) {
+  expand_rows(exec_, tile, grad_, factor_ ? factor_.tensor() : grad_.factor, sketching_, first);
+}
 
 void project(Exec& exec, Tensor z, Tensor x, const Projector& p) {
   Arguments args("project");
@@ -162,7 +171,7 @@ void expand_gradient(Exec& exec, Tensor out, const LowRankGrad& grad, int64_t fi
   args.require(out.dim(1) == grad.projector->width && first_row >= 0 && first_row + out.dim(0) <= grad.factor.dim(0),
                "rows {} + {} of {} do not fit {}", first_row, out.dim(0), grad.factor.dim(0), out.shape.str());
   const Sketching sketching(exec, *grad.projector, compute_dtype(grad.factor), out.dim(0));
-  expand_rows(exec, out, grad, sketching, first_row);
+  expand_rows(exec, out, grad, grad.factor, sketching, first_row);
 }
 
 }  // namespace llmz::ops

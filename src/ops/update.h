@@ -2,6 +2,7 @@
 
 // What the ops of all updates do alike: check their common arguments, and go through the gradient by tiles of rows.
 
+#include "llmz/ops/matmul.h"
 #include "llmz/ops/update.h"
 #include "src/ops/low_rank.h"
 
@@ -55,11 +56,20 @@ Args update_of_tile(const Args& whole, int64_t first, const Tensor& tile) {
   return part;
 }
 
+/// Whether the CPU multiplies out what came from a low-rank gradient in bf16, with f32 sums: for weights that compute
+/// in bf16, as the gradient's factor was made of bf16 products. GPUs choose by kernel.
+inline bool expands_in_bf16(const Exec& exec, const UpdateArgs& a) {
+  const bool half = a.weight.dtype == DType::bf16 || a.rounding.shadow.present();
+  return half && !exec.on_gpu() && multiplies_bf16(exec.memory.target());
+}
+
+inline ExpandedTiles expanded_tiles(Exec& exec, const UpdateArgs& a) { return {exec, a.low, expands_in_bf16(exec, a)}; }
+
 /// A dense gradient as one tile, a low-rank one tile by tile: f(first row, rows of the gradient).
 template <class F>
-void for_gradient_tiles(Exec& exec, const Tensor& dense, const LowRankGrad& low, F&& f) {
-  if (!low.present()) return f(int64_t{0}, dense);
-  ExpandedTiles(exec, low).for_each(f);
+void for_gradient_tiles(Exec& exec, const UpdateArgs& a, F&& f) {
+  if (!a.low.present()) return f(int64_t{0}, a.grad);
+  expanded_tiles(exec, a).for_each(f);
 }
 
 }  // namespace llmz::ops
