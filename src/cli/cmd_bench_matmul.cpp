@@ -3,7 +3,7 @@
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/threads.h"
 #include "llmz/report/bench.h"
-#include "llmz/run/trainer.h"
+#include "llmz/run/placement.h"
 #include "src/cli/commands.h"
 
 namespace llmz::cli {

@@ -12,7 +12,7 @@
 #include "llmz/ops/quant.h"
 #include "llmz/ops/threads.h"
 #include "llmz/report/bench.h"
-#include "llmz/run/trainer.h"
+#include "llmz/run/placement.h"
 #include "src/cli/commands.h"
 
 namespace llmz::cli {

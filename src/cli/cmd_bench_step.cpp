@@ -8,7 +8,7 @@
 #include "llmz/report/bench.h"
 #include "llmz/report/step_runner.h"
 #include "llmz/run/config_io.h"
-#include "llmz/run/trainer.h"
+#include "llmz/run/placement.h"
 #include "src/cli/commands.h"
 
 namespace llmz::cli {

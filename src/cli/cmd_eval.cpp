@@ -6,7 +6,7 @@
 #include "llmz/io/files.h"
 #include "llmz/run/checkpoint.h"
 #include "llmz/run/evaluate.h"
-#include "llmz/run/trainer.h"
+#include "llmz/run/placement.h"
 #include "src/cli/commands.h"
 #include "src/cli/ranks.h"
 

@@ -2,7 +2,7 @@
 #include <memory>
 
 #include "llmz/run/generate.h"
-#include "llmz/run/trainer.h"
+#include "llmz/run/placement.h"
 #include "src/cli/commands.h"
 
 namespace llmz::cli {

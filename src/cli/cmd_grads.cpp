@@ -1,7 +1,7 @@
 #include <memory>
 
 #include "llmz/run/grads.h"
-#include "llmz/run/trainer.h"
+#include "llmz/run/placement.h"
 #include "src/cli/commands.h"
 
 namespace llmz::cli {

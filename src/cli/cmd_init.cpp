@@ -4,7 +4,7 @@
 #include "llmz/core/error.h"
 #include "llmz/io/files.h"
 #include "llmz/report/starter.h"
-#include "llmz/run/trainer.h"
+#include "llmz/run/placement.h"
 #include "src/cli/commands.h"
 
 namespace llmz::cli {

@@ -6,8 +6,8 @@
 #include "llmz/model/model.h"
 #include "llmz/report/plan_compare.h"
 #include "llmz/run/config_io.h"
+#include "llmz/run/placement.h"
 #include "llmz/run/presets.h"
-#include "llmz/run/trainer.h"
 #include "src/cli/commands.h"
 
 namespace llmz::cli {

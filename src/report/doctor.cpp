@@ -21,7 +21,7 @@
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/threads.h"
 #include "llmz/report/bench.h"
-#include "llmz/run/trainer.h"
+#include "llmz/run/placement.h"
 
 namespace llmz::report {
 namespace {

@@ -5,8 +5,8 @@
 #include "llmz/core/system.h"
 #include "llmz/engine/engine.h"
 #include "llmz/nn/roles.h"
+#include "llmz/run/placement.h"
 #include "llmz/run/presets.h"
-#include "llmz/run/trainer.h"
 
 namespace llmz::report {
 namespace {

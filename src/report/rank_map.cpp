@@ -6,7 +6,7 @@
 #include "llmz/core/planned.h"
 #include "llmz/core/system.h"
 #include "llmz/core/transfer.h"
-#include "llmz/run/trainer.h"
+#include "llmz/run/placement.h"
 
 namespace llmz::report {
 namespace {

@@ -13,8 +13,8 @@
 #include "llmz/report/bench.h"
 #include "llmz/report/step_runner.h"
 #include "llmz/run/config_io.h"
+#include "llmz/run/placement.h"
 #include "llmz/run/presets.h"
-#include "llmz/run/trainer.h"
 
 namespace llmz::report {
 namespace {

@@ -2,7 +2,6 @@
 
 #include <chrono>
 #include <cmath>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -10,11 +9,11 @@
 #include "llmz/data/loader.h"
 #include "llmz/engine/matmul_peak.h"
 #include "llmz/engine/plan_report.h"
-#include "llmz/ops/matmul.h"
 #include "llmz/ops/threads.h"
 #include "llmz/run/checkpoint.h"
 #include "llmz/run/config_io.h"
 #include "llmz/run/evaluate.h"
+#include "llmz/run/placement.h"
 #include "src/run/diagnostics.h"
 #include "src/run/metrics.h"
 #include "src/run/resume.h"
@@ -275,57 +274,6 @@ void check_memory(const engine::EngineOptions& options, int ranks) {
 }
 
 }  // namespace
-
-nn::Precision precision_of(const PrecisionConfig& config, Device device) {
-  const bool half = config.compute == "bf16" || (config.compute == "auto" && ops::multiplies_bf16(device.type));
-  const DType type = half ? DType::bf16 : DType::f32;
-  return {.weight = type, .activation = type, .gradient = config.gradients == "bf16" ? DType::bf16 : DType::f32};
-}
-
-Placement place(const std::string& device_name, const std::string& compute, const std::optional<RunConfig>& trained) {
-  return place(device_from_name(device_name), compute, trained);
-}
-
-Placement place(Device device, const std::string& compute, const std::optional<RunConfig>& trained) {
-  PrecisionConfig precision;
-  precision.compute = !compute.empty() ? compute : device.type == DeviceType::cpu ? "fp32" : "auto";
-  if (compute.empty() && device.type == DeviceType::cuda && trained) precision.compute = trained->precision.compute;
-  return {device, precision_of(precision, device), precision.compute == "tf32"};
-}
-
-engine::EngineOptions engine_options(const RunConfig& config) {
-  return engine_options(config, device_from_name(config.train.device), {});
-}
-
-engine::EngineOptions engine_options(const RunConfig& config, Device device, engine::RankPlace place) {
-  return {.model = config.model,
-          .build = {.activations = config.activations,
-                    .weight_gradient = config.weight_gradient,
-                    .precision = precision_of(config.precision, device),
-                    .loss_chunk = config.train.loss_chunk,
-                    .probes = config.train.diagnostics > 0,
-                    .seed = config.train.seed},
-          .optimizer = config.optimizer,
-          .state = {.bf16_moments = config.precision.moments == "bf16",
-                    .weights = config.precision.weights,
-                    .seed = config.train.seed},
-          .micro_batch = config.train.micro_batch,
-          .sequence = config.train.sequence,
-          .training = true,
-          .device = device,
-          .tf32 = config.precision.compute == "tf32",
-          .distributed = config.distributed,
-          .place = place};
-}
-
-int use_threads(int64_t threads, int all) {
-  if (threads > 0) {
-    ops::set_threads(static_cast<int>(threads));
-  } else if (std::getenv("OMP_NUM_THREADS") == nullptr) {
-    ops::set_threads(all > 0 ? all : cpu_info().threads());
-  }
-  return ops::threads();
-}
 
 TrainResult run_training(const TrainRequest& request) { return run_training(request, *dist::make_single_world()); }
 

@@ -9,8 +9,8 @@
 #include "llmz/core/random.h"
 #include "llmz/engine/engine.h"
 #include "llmz/run/config_io.h"
+#include "llmz/run/placement.h"
 #include "llmz/run/presets.h"
-#include "llmz/run/trainer.h"
 
 using namespace llmz;
 using namespace llmz::engine;

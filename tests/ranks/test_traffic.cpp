@@ -4,7 +4,7 @@
 #include "catch.h"
 #include "llmz/io/files.h"
 #include "llmz/run/config_io.h"
-#include "llmz/run/trainer.h"
+#include "llmz/run/placement.h"
 #include "ranks/methods.h"
 #include "ranks/mpi_run.h"
 

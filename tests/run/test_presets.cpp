@@ -8,8 +8,8 @@
 #include "llmz/ops/matmul.h"
 #include "llmz/run/checkpoint.h"
 #include "llmz/run/config_io.h"
+#include "llmz/run/placement.h"
 #include "llmz/run/presets.h"
-#include "llmz/run/trainer.h"
 #include "run/temp_folder.h"
 
 using namespace llmz;

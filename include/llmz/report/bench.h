@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "llmz/core/exec.h"
-#include "llmz/run/trainer.h"
+#include "llmz/run/placement.h"
 
 namespace llmz::report {
 

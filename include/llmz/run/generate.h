@@ -9,7 +9,7 @@
 #include "llmz/core/planned.h"
 #include "llmz/model/model.h"
 #include "llmz/run/checkpoint.h"
-#include "llmz/run/trainer.h"
+#include "llmz/run/placement.h"
 
 namespace llmz::run {
 
