@@ -21,12 +21,19 @@ constexpr const char* kModelConfigFile = "config.json";
 constexpr const char* kRunFile = "llmz.json";
 const char* const kTokenizerFiles[] = {"llmz_tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"};
 
+/// `whole`: all rows of the parameter's weight.
+std::vector<io::SafetensorsEntry> weight_entries(const Parameter& p, const Tensor& whole) {
+  std::vector<io::SafetensorsEntry> entries;
+  for (const ParameterPart& part : p.parts) {
+    entries.push_back({part.name, Parameter::rows_of(whole, part), part.transposed});
+  }
+  return entries;
+}
+
 std::vector<io::SafetensorsEntry> weight_entries(const model::Model& model) {
   std::vector<io::SafetensorsEntry> entries;
   for (const Parameter* p : model.parameters()) {
-    for (const ParameterPart& part : p->parts) {
-      entries.push_back({part.name, Parameter::rows_of(p->weight, part), part.transposed});
-    }
+    for (io::SafetensorsEntry& entry : weight_entries(*p, p->weight)) entries.push_back(std::move(entry));
   }
   return entries;
 }
@@ -70,10 +77,16 @@ void read_entries(const fs::path& file, const std::vector<io::SafetensorsEntry>&
   }
 }
 
+/// Weights are stored in the type that they were multiplied in.
+std::string stored_compute(const fs::path& model_file) {
+  const auto tensors = io::SafetensorsFile::open(model_file);
+  return !tensors.tensors().empty() && tensors.tensors().front().dtype == "BF16" ? "bf16" : "fp32";
+}
+
 constexpr std::string_view kMaster = "master";
 
-/// A run may go on in another precision: fp32 weights come from the file's master copies where it has some, and master
-/// copies that it has not from the weights. Returns whether the file has some.
+/// A run may go on in another precision: fp32 weights come from the file's master copies where it has some (and master
+/// copies that it has not from its weights, load_states). Returns whether the file has some.
 bool read_masters_into_weights(const fs::path& file, engine::Engine& engine) {
   const auto tensors = io::SafetensorsFile::open(file);
   bool kept = false;
@@ -90,11 +103,17 @@ bool read_masters_into_weights(const fs::path& file, engine::Engine& engine) {
   return kept;
 }
 
-/// Every state in its turn: rank 0 reads it whole, all take their rows.
-void load_states(const fs::path& file, engine::Engine& engine, engine::WholeState& states, bool masters, bool leads) {
+/// Every state in its turn: rank 0 reads it whole, all take their rows. Without `masters` in the file, master copies
+/// are the model file's weights: those of the engine may have been rounded on their way into it.
+void load_states(const fs::path& from, engine::Engine& engine, engine::WholeState& states, bool masters, bool leads) {
+  const fs::path file = from / kOptimizerFile;
   for (const auto& state : engine.optimizer().states()) {
-    if (state.slot == kMaster && !masters) continue;
-    if (leads) read_entries(file, entries_of(state, states.room(state)), engine.memory());
+    const bool is_weight = state.slot == kMaster && !masters;
+    if (leads && is_weight) {
+      read_entries(from / kModelFile, weight_entries(*state.parameter, states.room(state)), engine.memory());
+    } else if (leads) {
+      read_entries(file, entries_of(state, states.room(state)), engine.memory());
+    }
     states.scatter(state);
   }
   for (const subspace::State& state : engine.model().codec_states()) {
@@ -235,8 +254,7 @@ TrainState load_checkpoint(const fs::path& from, engine::Engine& engine, dist::W
   run = nlohmann::json::parse(world.broadcast(nlohmann::json{{"run", run}, {"masters", masters}}.dump()));
   masters = run["masters"].get<bool>();
   engine.share_weights();
-  load_states(file, engine, whole, masters, world.leads());
-  if (!masters) engine.optimizer().weights_changed(engine.exec());
+  load_states(from, engine, whole, masters, world.leads());
   return state_of(run["run"]);
 }
 
@@ -247,7 +265,9 @@ TrainState load_checkpoint(const fs::path& from, engine::Engine& engine) {
 subspace::StreamsBy read_streams(const fs::path& from) { return streams_of(read_run_file(from)); }
 
 RunConfig read_run_config(const fs::path& from) {
-  return parse_run_config(read_run_file(from)["config"].dump(), (from / kRunFile).string() + ": config");
+  RunConfig config = parse_run_config(read_run_file(from)["config"].dump(), (from / kRunFile).string() + ": config");
+  if (config.precision.compute == "auto") config.precision.compute = stored_compute(from / kModelFile);
+  return config;
 }
 
 void load_weights(const fs::path& from, model::Model& model, Memory& memory) {

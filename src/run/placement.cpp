@@ -8,9 +8,13 @@
 
 namespace llmz::run {
 
+std::string settled_compute(const std::string& compute, Device device) {
+  if (compute != "auto") return compute;
+  return ops::multiplies_bf16(device.type) ? "bf16" : "fp32";
+}
+
 nn::Precision precision_of(const PrecisionConfig& config, Device device) {
-  const bool half = config.compute == "bf16" || (config.compute == "auto" && ops::multiplies_bf16(device.type));
-  const DType type = half ? DType::bf16 : DType::f32;
+  const DType type = settled_compute(config.compute, device) == "bf16" ? DType::bf16 : DType::f32;
   return {.weight = type, .activation = type, .gradient = config.gradients == "bf16" ? DType::bf16 : DType::f32};
 }
 

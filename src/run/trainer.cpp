@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -32,22 +33,29 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 struct GoesOn {
   std::string checkpoint;  ///< empty: it starts
   subspace::StreamsBy streams = subspace::StreamsBy::name;
-  std::vector<std::string> changes = {};  ///< configuration keys that differ from the checkpoint's; rank 0 knows them
+  std::string compute = {};             ///< its precision.compute
+  std::vector<std::string> notes = {};  ///< lines for the screen
 };
 
 /// `folder` is rank 0's; null on the others.
 GoesOn newest_of(const RunFolder* folder, const RunConfig& config, dist::World& world) {
   GoesOn from;
-  nlohmann::json found = {{"checkpoint", ""}, {"by_name", true}};
+  nlohmann::json found = {{"checkpoint", ""}, {"by_name", true}, {"compute", ""}};
   world.together([&] {
     if (folder == nullptr) return;
     const auto newest = folder->newest_checkpoint();
     if (!newest) return;
-    from.changes = changes_since(read_run_config(*newest), config);
-    found = {{"checkpoint", newest->string()}, {"by_name", read_streams(*newest) == subspace::StreamsBy::name}};
+    const RunConfig saved = read_run_config(*newest);
+    RunConfig now = config;
+    if (now.precision.compute == "auto") now.precision.compute = saved.precision.compute;
+    for (const std::string& change : changes_since(saved, now)) from.notes.push_back("changed since then: " + change);
+    found = {{"checkpoint", newest->string()},
+             {"by_name", read_streams(*newest) == subspace::StreamsBy::name},
+             {"compute", saved.precision.compute}};
   });
   found = nlohmann::json::parse(world.broadcast(found.dump()));
   from.checkpoint = found["checkpoint"].get<std::string>();
+  from.compute = found["compute"].get<std::string>();
   if (!found["by_name"].get<bool>()) from.streams = subspace::StreamsBy::order;
   return from;
 }
@@ -148,7 +156,7 @@ class Trainer {
                arithmetic());
     if (!data_.validation) fmt::print(stderr, "no validation data: no validation loss, no best checkpoint\n");
     if (!from_.checkpoint.empty()) fmt::print(stderr, "resumed after step {}\n", state_.step);
-    for (const std::string& change : from_.changes) fmt::print(stderr, "changed since then: {}\n", change);
+    for (const std::string& note : from_.notes) fmt::print(stderr, "{}\n", note);
   }
 
   std::string where_it_runs() const {
@@ -290,6 +298,18 @@ void check_same_type(dist::World& world, DType type) {
   }
 }
 
+/// precision.compute = auto is answered once for a run, when it begins: another processor that goes on with it does so
+/// in its type, and what the run keeps of its configuration means the same anywhere.
+void settle_compute(std::string& compute, GoesOn& from, Device device) {
+  if (compute != "auto") return;
+  const std::string here = settled_compute(compute, device);
+  compute = from.checkpoint.empty() ? here : from.compute;
+  if (compute == here) return;
+  from.notes.push_back(
+      fmt::format("precision.compute = auto stays {}, in which this run began; a new one here would take {}",
+                  compute, here));
+}
+
 /// What a run holds. Other ranks may be writing to its memory until they are ended.
 struct Run {
   const StopSignals stop;  // from here on: one that comes while checksums are made is not lost
@@ -298,12 +318,11 @@ struct Run {
   std::optional<Trainer> trainer;
 };
 
-TrainResult train_together(const TrainRequest& request, dist::World& world, Run& run) {
-  const RunConfig& config = request.config;
+TrainResult train_together(TrainRequest request, dist::World& world, Run& run) {
+  RunConfig& config = request.config;
   std::optional<RunData>& data = run.data;
   std::optional<RunFolder>& folder = run.folder;
-  // All that can be wrong with the data or the machine is found before the folder is touched.
-  engine::EngineOptions options;
+  // All that can be wrong with the data or the machine is found before a folder is made.
   world.together([&] {
     validate_for_training(config);
     data.emplace(config);
@@ -314,16 +333,22 @@ TrainResult train_together(const TrainRequest& request, dist::World& world, Run&
   const auto& validation = data->validation;
   world.check_same("the validation data",
                    validation ? fmt::format("{} {}", validation->tokens(), validation->tokenizer_hash()) : "none");
-  options = engine_options(config, dist::assign_device(world, config.train.device), {world.rank(), world.size()});
-  check_same_type(world, options.build.precision.activation);
+  const Device device = dist::assign_device(world, config.train.device);
   use_threads(config.train.threads, dist::fair_threads(world));
+  const auto open_folder = [&] { folder.emplace(config.output.path, request.resume, request.overwrite); };
   world.together([&] {
-    check_memory(options, world.local_size());
-    if (world.leads()) folder.emplace(config.output.path, request.resume, request.overwrite);
+    if (world.leads() && request.resume && std::filesystem::exists(config.output.path)) open_folder();
   });
   GoesOn from;
   if (request.resume) from = newest_of(folder ? &*folder : nullptr, config, world);
+  settle_compute(config.precision.compute, from, device);
+  engine::EngineOptions options = engine_options(config, device, {world.rank(), world.size()});
   options.build.streams = from.streams;
+  check_same_type(world, options.build.precision.activation);
+  world.together([&] {
+    check_memory(options, world.local_size());
+    if (world.leads() && !folder) open_folder();
+  });
   // Before the engine takes its memory, of which a GPU may have little more.
   const double peak = engine::measure_matmul_peak(options.device, options.build.precision.activation, options.tf32);
   run.trainer.emplace(request, options, *data, folder ? &*folder : nullptr, std::move(from), peak, world);

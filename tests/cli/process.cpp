@@ -23,7 +23,8 @@ std::filesystem::path output_file(const std::filesystem::path& folder, const cha
 }
 
 /// In the child, between fork and exec: calls that are safe there only.
-[[noreturn]] void become(const char* folder, char* const* arguments, int out, int err, uint64_t file_size_limit) {
+[[noreturn]] void become(const char* folder, char* const* arguments, char* const* environment, int out, int err,
+                         uint64_t file_size_limit) {
   if (::chdir(folder) != 0) ::_exit(126);
   ::dup2(::open("/dev/null", O_RDONLY), STDIN_FILENO);
   ::dup2(out, STDOUT_FILENO);
@@ -33,7 +34,7 @@ std::filesystem::path output_file(const std::filesystem::path& folder, const cha
     const rlimit limit{file_size_limit, file_size_limit};
     ::setrlimit(RLIMIT_FSIZE, &limit);
   }
-  ::execvp(arguments[0], arguments);
+  ::execvpe(arguments[0], arguments, environment);
   ::_exit(127);
 }
 
@@ -66,12 +67,16 @@ Process::Process(const std::filesystem::path& folder, const std::vector<std::str
     : out_file_(output_file(folder, "out")), err_file_(output_file(folder, "err")) {
   std::vector<std::string> words = {options.program.empty() ? LLMZ_PROGRAM : options.program};
   words.insert(words.end(), arguments.begin(), arguments.end());
-  std::vector<char*> pointers;
+  std::vector<char*> pointers, variables;
   for (std::string& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
+  std::string added = options.environment;
+  if (!added.empty()) variables.push_back(added.data());  // before one of that name: the first is found
+  for (char** variable = environ; *variable != nullptr; ++variable) variables.push_back(*variable);
+  variables.push_back(nullptr);
   const int out = create(out_file_), err = create(err_file_);
   pid_ = ::fork();
-  if (pid_ == 0) become(folder.c_str(), pointers.data(), out, err, options.file_size_limit);
+  if (pid_ == 0) become(folder.c_str(), pointers.data(), variables.data(), out, err, options.file_size_limit);
   ::close(out);
   ::close(err);
   check(pid_ > 0, "cannot start a process");

@@ -23,6 +23,7 @@ struct Outcome {
 struct ProcessOptions {
   uint64_t file_size_limit = 0;  ///< no file grows beyond so many bytes: a full disk. 0: no limit
   std::string program = {};      ///< another than llmz, looked up in PATH
+  std::string environment = {};  ///< one more of its variables, NAME=value
 };
 
 /// llmz, or another program, in a process of its own, its working directory `folder`.

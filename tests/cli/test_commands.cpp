@@ -4,7 +4,6 @@
 #include <set>
 
 #include "catch.h"
-#include "llmz/io/checkpoint.h"
 #include "llmz/io/files.h"
 #include "tiny_run.h"
 
@@ -337,15 +336,4 @@ TEST_CASE("bench presets runs each preset in a process of its own", "[cli]") {
   CHECK(rows[1]["ratios"].size() == 2);
   CHECK(rows[1]["planned_bytes"] < rows[0]["planned_bytes"]);
   CHECK(run.llmz({"bench", "presets", "--presets", "fulll"}).exit_code != 0);
-}
-
-TEST_CASE("the process stays within its plan and what libraries need", "[cli]") {
-  const TinyRun run;
-  const json step =
-      json_of(run.llmz({"bench", "step", "--json", "--model", LLMZ_SOURCE_DIR "/configs/models/llama-35m.json",
-                        "--micro-batch", "2", "--sequence", "256", "--repeat", "2"}));
-  const double planned = step["planned_bytes"].get<double>();
-  CHECK(planned > 600e6);
-  CHECK(step["allocated_bytes"] == step["planned_bytes"]);
-  CHECK(step["peak_resident_bytes"].get<double>() < 1.05 * planned + 200e6);  // the bound of docs/architecture.md
 }

@@ -35,7 +35,8 @@ void save_checkpoint(const std::filesystem::path& to, engine::Engine& engine, co
 TrainState load_checkpoint(const std::filesystem::path& from, engine::Engine& engine, dist::World& world);
 TrainState load_checkpoint(const std::filesystem::path& from, engine::Engine& engine);
 
-/// The configuration that the checkpoint at `from` was trained with.
+/// The configuration that the checkpoint at `from` was trained with; where an older llmz kept precision.compute = auto,
+/// what it stood for.
 RunConfig read_run_config(const std::filesystem::path& from);
 
 /// How the random streams of the checkpoint at `from` are told apart: what goes on from it has to do as it did

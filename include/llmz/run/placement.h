@@ -9,6 +9,9 @@
 /// Where a run computes, and in which types.
 namespace llmz::run {
 
+/// What precision.compute = `compute` stands for on `device`: itself, or for auto fp32 or bf16.
+std::string settled_compute(const std::string& compute, Device device);
+
 /// Element types of a run on `device`.
 nn::Precision precision_of(const PrecisionConfig& config, Device device);
 

@@ -1,0 +1,55 @@
+// What a run goes on with: in another precision, with another configuration.
+#include <cstring>
+
+#include "catch.h"
+#include "llmz/run/checkpoint.h"
+#include "run/temp_folder.h"
+
+using namespace llmz;
+using namespace llmz::run;
+
+namespace {
+
+RunConfig tiny(const std::string& architecture) {
+  RunConfig run;
+  run.model = {.architecture = architecture,
+               .vocab_size = 61,
+               .hidden = 24,
+               .intermediate = 40,
+               .layers = 1,
+               .heads = 4,
+               .context = 16};
+  return run;
+}
+
+engine::EngineOptions options_of(const RunConfig& run, DType type) {
+  return {.model = run.model,
+          .build = {.precision = {.weight = type, .activation = type}},
+          .micro_batch = 2,
+          .sequence = 8};
+}
+
+}  // namespace
+
+TEST_CASE("a run of fp32 that goes on in bf16 starts its master copies at the weights that were saved") {
+  for (const char* architecture : {"llama", "gpt2"}) {
+    INFO(architecture);
+    const test::TempFolder temp;
+    const RunConfig run = tiny(architecture);
+    engine::Engine saved(options_of(run, DType::f32));
+    saved.initialise(1);
+    save_checkpoint(temp.path() / "c", saved, run, nullptr, {.step = 1});
+    engine::Engine other(options_of(run, DType::bf16));
+    other.initialise(2);
+    load_checkpoint(temp.path() / "c", other);
+    size_t masters = 0;
+    for (const auto& state : other.optimizer().states()) {
+      if (state.slot != "master") continue;
+      const Tensor& weight = saved.model().parameters().at(masters++)->weight;
+      INFO(state.parameter->name);
+      REQUIRE(state.tensor.bytes() == weight.bytes());
+      CHECK(std::memcmp(state.tensor.data, weight.data, weight.bytes()) == 0);
+    }
+    CHECK(masters == saved.model().parameters().size());
+  }
+}
