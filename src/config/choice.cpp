@@ -65,6 +65,7 @@ class ChoiceReader {
       const auto row = std::find_if(fields_.begin(), fields_.end(), is_key);
       if (row != fields_.end()) {
         assign(*row, &choice_.settings, text_, path, value);
+        choice_.given.push_back(key);
       } else if (std::any_of(fields_.begin(), fields_.end(), is_below)) {
         check_object(value, path);
         apply_members(key, value);
@@ -94,6 +95,13 @@ class ChoiceReader {
 
 Choice read_choice(const ListType& type, const Text& text, const std::string& path, const Json& value) {
   return ChoiceReader(type, text, path).read(value);
+}
+
+void take_rest(Choice& choice, const Fields<Bag>& fields, Bag from) {
+  for (const Field& field : fields.rows()) {
+    if (std::find(choice.given.begin(), choice.given.end(), field.path) != choice.given.end()) continue;
+    assign(field, &choice.settings, {}, field.path, value_of(field, &from));
+  }
 }
 
 Json choice_to_json(const ListType& type, Choice choice) {

@@ -78,7 +78,8 @@ struct Entry {
   bool used = false;
 };
 
-std::vector<Entry> entries_of(const OptimizerConfig& config, RuleTable table) {
+std::vector<Entry> entries_of(OptimizerConfig config, RuleTable table) {
+  settle(config, table);
   std::vector<Entry> entries;
   for (size_t i = 0; i < config.rules.size(); ++i) {
     const config::Choice& chosen = config.rules[i];
@@ -134,6 +135,17 @@ std::vector<RuleChoice> choose_rules(const OptimizerConfig& config, const std::v
          entry.choice.row->needs != nullptr ? entry.choice.row->needs : "has no parameter left for it");
   }
   return choices;
+}
+
+void settle(OptimizerConfig& config, RuleTable table) {
+  for (config::Choice& rule : config.rules) {
+    const auto is_it = [&](const RuleRow* row) { return rule.name == row->name; };
+    const auto row = std::find_if(table.begin(), table.end(), is_it);
+    if (row == table.end() || (*row)->from_keys == nullptr) continue;
+    config::Bag from;
+    (*row)->from_keys(config, from);
+    config::take_rest(rule, (*row)->fields(), std::move(from));
+  }
 }
 
 std::vector<std::string> optimizer_names() {

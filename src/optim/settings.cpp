@@ -81,7 +81,8 @@ config::Fields<OptimizerConfig> optimizer_fields() {
       .object("lr_scale", &O::lr_scale, lr_scale_fields())
       .object("decay_on", &O::decay_on, decay_on_fields())
       .list("rules", &O::rules,
-            "which rule updates what: the first entry that has a parameter and can update it; the rest goes to `name`",
+            "which rule updates what: the first entry that has a parameter and can update it; the rest goes to `name`. "
+            "Settings that an entry leaves out are as the keys of `optimizer` of that name say",
             rule_list());
 }
 

@@ -9,6 +9,7 @@
 #include "llmz/core/builtin.h"
 #include "llmz/core/error.h"
 #include "llmz/core/nearest.h"
+#include "llmz/optim/rule.h"
 #include "llmz/run/config_io.h"
 #include "llmz/run/presets.h"
 #include "src/run/config_schema.h"
@@ -29,7 +30,10 @@ class RunReader : public config::Reader {
       : Reader(schema(), config), config_(config), folder_(std::move(folder)) {}
 
   /// After the last override.
-  void finish() const { check(missing_model_.empty(), "{}", missing_model_); }
+  void finish() {
+    check(missing_model_.empty(), "{}", missing_model_);
+    optim::settle(config_.optimizer);
+  }
 
  private:
   bool apply_special(const Text& text, const std::string& path, const Json& value) override {
@@ -153,7 +157,9 @@ std::string built_in_hint(const std::string& path) {
 }  // namespace
 
 RunConfig with_preset(RunConfig config, const std::string& name) {
-  RunReader(config, {}).apply_override("preset=" + name);
+  RunReader reader(config, {});
+  reader.apply_override("preset=" + name);
+  reader.finish();
   validate(config);
   return config;
 }

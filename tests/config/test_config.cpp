@@ -6,6 +6,7 @@
 #include "catch.h"
 #include "errors.h"
 #include "llmz/run/config_io.h"
+#include "llmz/run/presets.h"
 #include "src/run/config_schema.h"
 
 using namespace llmz;
@@ -56,8 +57,27 @@ TEST_CASE("entries of optimizer.rules name a rule, where it is for, and its own 
   const Json printed = Json::parse(to_json(c))["optimizer"]["rules"];
   CHECK(printed[0]["first_moment_bits"] == 8);
   CHECK(printed[1]["decay_scale"] == 1);
+  CHECK(printed[1]["beta2"] == 0.9);
   CHECK_ERROR(parse(R"({"optimizer": {"rules": [{"use": "adam"}]}})"), "optimizer.rules[0].use", "adamw_factored");
   CHECK_ERROR(parse(R"({"optimizer": {"rules": [{"use": "adamw", "first_moment_bits": 8}]}})"), "first_moment_bits");
+}
+
+TEST_CASE("settings that an entry of optimizer.rules leaves out are as the keys of optimizer say") {
+  const char* file = R"({"optimizer": {
+    "rules": [{"use": "adamw", "eps": 1e-6}, {"use": "adamw_factored"}, {"use": "adamw_subspace", "beta1": 0.7}],
+    "beta1": 0.1, "beta2": 0.5, "moments": "factored", "first_moment_bits": 8, "subspace": {"alpha": 2}}})";
+  const RunConfig c = parse(file, {"optimizer.beta2=0.6"});
+  const Json rules = Json::parse(to_json(c))["optimizer"]["rules"];
+  CHECK((rules[0]["beta1"] == 0.1 && rules[0]["beta2"] == 0.6 && rules[0]["eps"] == 1e-6));
+  CHECK((rules[1]["beta1"] == 0.1 && rules[1]["first_moment_bits"] == 8));
+  CHECK((rules[2]["beta1"] == 0.7 && rules[2]["beta2"] == 0.6 && rules[2]["alpha"] == 2));
+  // A printed entry says all of its settings itself.
+  const RunConfig again = parse(to_json(c), {"optimizer.beta1=0.3"});
+  CHECK(Json::parse(to_json(again))["optimizer"]["rules"] == rules);
+  // Another method brings its own bits; what does not come from it stays.
+  const RunConfig full = with_preset(c, "full");
+  CHECK(Json::parse(to_json(full))["optimizer"]["rules"][1]["first_moment_bits"] == 32);
+  CHECK(Json::parse(to_json(full))["optimizer"]["rules"][0] == rules[0]);
 }
 
 TEST_CASE("keys reach their members") {

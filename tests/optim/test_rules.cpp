@@ -5,6 +5,7 @@
 #include "errors.h"
 #include "llmz/ops/elementwise.h"
 #include "llmz/optim/optimizer.h"
+#include "src/optim/adam_settings.h"
 
 using namespace llmz;
 using namespace llmz::optim;
@@ -139,6 +140,19 @@ TEST_CASE("entries that mean nothing are refused") {
   CHECK_ERROR(m.rules(with(entry("plain", {.where = "norms"}))), "optimizer.rules[0]", "norms", "needs matrices");
   CHECK_ERROR(m.rules(with(entry("adamw_subspace"))), "optimizer.rules[0]", "needs low-rank weight gradients");
   CHECK_ERROR(m.rules(with(entry("adamw", {.where = "embedding"}))), "optimizer.rules[0]", "no parameter left");
+}
+
+TEST_CASE("what an entry leaves out of a form of AdamW is as the keys of the optimizer say") {
+  const Model m;
+  OptimizerConfig config;
+  config.beta1 = 0.1f, config.beta2 = 0.5f, config.eps = 1e-3f;
+  config.rules = {entry("adamw")};
+  config.rules[0].settings.get<AdamSettings>().beta2 = 0.25f;
+  config.rules[0].given = {"beta2"};
+  const auto settings = choose_rules(config, m.parameters).front().settings.get<AdamSettings>();
+  CHECK(settings.beta1 == 0.1f);
+  CHECK(settings.beta2 == 0.25f);
+  CHECK(settings.eps == 1e-3f);
 }
 
 TEST_CASE("a rule's own settings, rate and decay reach it; its states are in the list") {

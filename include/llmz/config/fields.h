@@ -96,7 +96,8 @@ class Bag {
 /// A component chosen by name, one element of a list: {"use": "muon", "where": "blocks.matrix", "momentum": 0.9}.
 struct Choice {
   std::string name;
-  Bag settings;  ///< its own, and those that all elements of the list have
+  Bag settings;                         ///< its own, and those that all elements of the list have
+  std::vector<std::string> given = {};  ///< the keys that stand in the element
 };
 
 /// The member that a key stands for.
@@ -186,6 +187,9 @@ struct ListType {
   Fields<Bag> common;              ///< keys of every element, whichever component it names
   std::vector<Component> choices;  ///< in the order of the documentation
 };
+
+/// The settings among `fields` that the element does not give become those of `from`.
+void take_rest(Choice& choice, const Fields<Bag>& fields, Bag from);
 
 template <class T>
 template <class Find>

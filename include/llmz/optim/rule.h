@@ -109,7 +109,8 @@ struct RuleRow {
   bool (*suits)(const Parameter& parameter) = nullptr;
   const char* needs = nullptr;
   config::Fields<config::Bag> (*fields)() = nullptr;  ///< of its own settings
-  /// A form of AdamW: its settings by the keys of `optimizer`, and the value of optimizer.moments that stands for it.
+  /// A form of AdamW: its settings by the keys of `optimizer`, which all have fields, and the value of
+  /// optimizer.moments that stands for it.
   void (*from_keys)(const OptimizerConfig& config, config::Bag& settings) = nullptr;
   const char* moments = nullptr;
 };
@@ -141,6 +142,9 @@ struct RuleChoice {
 /// and places, and for an entry of config.rules that no parameter is left for.
 std::vector<RuleChoice> choose_rules(const OptimizerConfig& config, const std::vector<Parameter*>& parameters,
                                      RuleTable table = rule_table());
+
+/// What entries of config.rules leave out of their rule's settings becomes what the keys of `optimizer` say of it.
+void settle(OptimizerConfig& config, RuleTable table = rule_table());
 
 /// Whether `where` has the parameter in it: "all", a group ("blocks", with the attention's output projections;
 /// "attention_output", "embedding", "head", "norms"), a kind ("matrix", "gain", "bias"), or both: "blocks.matrix".
