@@ -13,15 +13,20 @@ constexpr std::string_view kFixed[] = {
     "model.",     "optimizer.name", "optimizer.moments", "optimizer.first_moment_bits",
     "train.seed", "train.sequence", "train.global_batch"};
 
-/// {"train.steps": 100, ...}
-nlohmann::json flat(const RunConfig& config) {
-  const nlohmann::json nested = nlohmann::json::parse(to_json(config)).flatten();
-  nlohmann::json keys = nlohmann::json::object();
-  for (const auto& [pointer, value] : nested.items()) {
-    std::string key = pointer.substr(1);
-    std::replace(key.begin(), key.end(), '/', '.');
-    keys[key] = value;
+/// {"train.steps": 100, ...}: every key of the configuration, lists whole.
+void flatten(const nlohmann::json& object, const std::string& prefix, nlohmann::json& keys) {
+  for (const auto& [name, value] : object.items()) {
+    if (value.is_object()) {
+      flatten(value, prefix + name + ".", keys);
+    } else {
+      keys[prefix + name] = value;
+    }
   }
+}
+
+nlohmann::json flat(const RunConfig& config) {
+  nlohmann::json keys = nlohmann::json::object();
+  flatten(nlohmann::json::parse(to_json(config)), "", keys);
   return keys;
 }
 
@@ -31,7 +36,7 @@ std::vector<std::string> changes_since(const RunConfig& saved, const RunConfig& 
   const nlohmann::json before = flat(saved), after = flat(now);
   std::vector<std::string> changes;
   for (const auto& [key, value] : after.items()) {
-    const nlohmann::json old = before.value(key, nlohmann::json());
+    const nlohmann::json& old = before.at(key);  // both hold every key
     if (old == value) continue;
     const auto decides = [&, name = std::string_view(key)](std::string_view fixed) { return name.starts_with(fixed); };
     check(

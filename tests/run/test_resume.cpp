@@ -3,7 +3,9 @@
 
 #include "catch.h"
 #include "llmz/run/checkpoint.h"
+#include "llmz/run/config_io.h"
 #include "run/temp_folder.h"
+#include "src/run/resume.h"
 
 using namespace llmz;
 using namespace llmz::run;
@@ -52,4 +54,21 @@ TEST_CASE("a run of fp32 that goes on in bf16 starts its master copies at the we
     }
     CHECK(masters == saved.model().parameters().size());
   }
+}
+
+TEST_CASE("a list that becomes another, longer, shorter or empty, is a change") {
+  const auto parse = [](const std::string& json) { return parse_run_config(json, "run.json"); };
+  const auto changes = [&](const std::string& a, const std::string& b) { return changes_since(parse(a), parse(b)); };
+  using Changes = std::vector<std::string>;
+  const std::string one = R"({"optimizer": {"rules": [{"use": "adamw"}]}})";
+  const std::string two = R"({"optimizer": {"rules": [{"use": "adamw"}, {"use": "adamw_factored"}]}})";
+  CHECK(changes(two, two).empty());
+  for (const auto& [from, to] : {std::pair{one, two}, {two, one}, {one, "{}"}, {"{}", one}}) {
+    const Changes found = changes(from, to);
+    REQUIRE(found.size() == 1);
+    CHECK_THAT(found[0], contains("optimizer.rules: [") && contains("\"use\":\"adamw\""));
+  }
+  CHECK(changes(R"({"data": {"train": ["a", "b"]}})", R"({"data": {"train": ["a"]}})") ==
+        Changes{R"(data.train: ["a","b"] -> ["a"])"});
+  CHECK(changes(R"({"data": {"validation": ["a"]}})", "{}") == Changes{R"(data.validation: ["a"] -> [])"});
 }
