@@ -50,5 +50,24 @@ TEST_CASE("streams by order count parts, streams by name are hashes, and no two 
   CHECK(name.add("a", 3).id == 0xe40c292c);  // of the algorithm's published test vectors
   const subspace::StreamId liquid = name.add("liquid");
   CHECK(liquid.number == 4);
-  CHECK_THROWS_WITH(name.add("costarring"), contains("'costarring'") && contains("'liquid'"));  // a known collision
+  const subspace::StreamId costarring = name.add("costarring");  // a known collision
+  CHECK(costarring.id == subspace::hash_of("costarring#1"));
+  CHECK(costarring.number == 5);
+  CHECK_THROWS_WITH(name.add("liquid"), contains("two tensors") && contains("'liquid'"));
+}
+
+TEST_CASE("the deepest model that a configuration may ask for is announced, each tensor with streams of its own") {
+  model::ModelConfig config{.architecture = "llama",
+                            .vocab_size = 11,
+                            .hidden = 8,
+                            .intermediate = 12,
+                            .layers = 10000,
+                            .heads = 2,
+                            .context = 4};
+  Memory recorder;
+  const auto model = model::make_model(config, {}, recorder);
+  std::set<uint32_t> ids;
+  for (const Parameter* p : model->parameters()) ids.insert(p->stream);
+  CHECK(ids.size() == model->parameters().size());
+  CHECK(ids.size() > 60000);
 }

@@ -29,10 +29,12 @@ class StreamTable {
  public:
   StreamTable(StreamsBy by, uint32_t first) : by_(by), next_(first) {}
 
-  /// Of the tensor `name`, the first of as many streams as it has parts. Error where another has one of them already.
+  /// Of the tensor `name`, the first of as many streams as it has parts; no other tensor has one of them. By name they
+  /// are its hash or, where a tensor that was announced before has that (none up to a thousand layers), another.
   StreamId add(const std::string& name, size_t parts = 1);
 
  private:
+  uint32_t free_id(const std::string& name, size_t parts) const;
   StreamsBy by_;
   uint32_t next_;
   std::map<uint32_t, std::string> taken_;
