@@ -10,6 +10,7 @@ void add_set_option(CLI::App& parser, std::vector<std::string>& overrides) {
   parser.add_option("--set", overrides, "Override a config key, e.g. --set train.steps=500; may be repeated")
       ->type_name("KEY=VALUE")
       ->expected(1)
+      ->allow_extra_args(false)  // what follows a KEY=VALUE is something else
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 

@@ -261,6 +261,16 @@ TEST_CASE("plan compares presets, shows them, and counts as the papers do", "[cl
   CHECK(run.llmz({"plan"}).exit_code != 0);
 }
 
+TEST_CASE("an option takes no words that are another's", "[cli]") {
+  const TinyRun run;
+  const json plan =
+      json_of(run.llmz({"plan", "tiny.json", "--json", "--set", "model.layers=3", "--set", "train.seed=2"}));
+  CHECK(json_of(run.llmz({"plan", "--json", "--set", "model.layers=3", "tiny.json", "--set", "train.seed=2"})) == plan);
+  CHECK(json_of(run.llmz({"plan", "--set", "model.layers=3", "--set", "train.seed=2", "tiny.json", "--json"})) == plan);
+  REQUIRE(run.llmz({"train", "--set", "train.steps=1", "tiny.json"}).exit_code == 0);
+  CHECK(json_of(run.llmz({"eval", "--json", "--max-batches", "1", "--data", "data", "run"})).contains("loss"));
+}
+
 TEST_CASE("a run tells the errors of its codes and the spectra that its refreshes saw, also when it is resumed",
           "[cli]") {
   const TinyRun run;
