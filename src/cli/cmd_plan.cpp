@@ -48,8 +48,9 @@ int compare(const run::RunConfig& config, const PlanOptions& options) {
   if (options.json) {
     fmt::print("{}\n", report::comparison_json(plans));
   } else {
-    fmt::print("{}, micro-batch {} x {} tokens{}\n\n{}", config.model.architecture, config.train.micro_batch,
-               config.train.sequence, among(options.ranks), report::comparison_table(plans));
+    fmt::print("{}, micro-batch {} x {} tokens, in {}{}\n\n{}", config.model.architecture, config.train.micro_batch,
+               config.train.sequence, run::arithmetic(run::engine_options(config)), among(options.ranks),
+               report::comparison_table(plans));
   }
   return 0;
 }
@@ -64,9 +65,10 @@ int plan_one(const run::RunConfig& config, const PlanOptions& options) {
     return 0;
   }
   const double tokens = static_cast<double>(engine.micro_batch * engine.sequence);
-  fmt::print("{}, micro-batch {} x {} tokens; {:.1f} MFLOP a token{}\n{}", config.model.architecture,
-             engine.micro_batch, engine.sequence, engine::Engine::flops_per_micro_step(engine) / tokens * 1e-6,
-             among(options.ranks), engine::plan_table(plan));
+  fmt::print("{}, micro-batch {} x {} tokens, in {}; {:.1f} MFLOP a token{}\n{}", config.model.architecture,
+             engine.micro_batch, engine.sequence, run::arithmetic(engine),
+             engine::Engine::flops_per_micro_step(engine) / tokens * 1e-6, among(options.ranks),
+             engine::plan_table(plan));
   if (options.ranks > 1) fmt::print("{}", engine::traffic_table(traffic, options.ranks));
   if (options.verbose) fmt::print("{}", engine::plan_listing(plan));
   return 0;

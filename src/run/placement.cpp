@@ -54,6 +54,10 @@ engine::EngineOptions engine_options(const RunConfig& config, Device device, eng
           .place = place};
 }
 
+std::string_view arithmetic(const engine::EngineOptions& options) {
+  return options.tf32 ? "tf32" : dtype_name(options.build.precision.activation);
+}
+
 int use_threads(int64_t threads, int all) {
   if (threads > 0) {
     ops::set_threads(static_cast<int>(threads));

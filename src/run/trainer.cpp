@@ -153,7 +153,7 @@ class Trainer {
                "{}, matmul peak {:.0f} GFLOP/s in {}\n",
                config_.model.architecture, static_cast<double>(model.parameter_count()) * 1e-6, data_.train.tokens(),
                loader_.windows(), loader_.epochs(config_.train.steps), where_it_runs(), matmul_peak_ * 1e-9,
-               arithmetic());
+               arithmetic(engine_.options()));
     if (!data_.validation) fmt::print(stderr, "no validation data: no validation loss, no best checkpoint\n");
     if (!from_.checkpoint.empty()) fmt::print(stderr, "resumed after step {}\n", state_.step);
     for (const std::string& note : from_.notes) fmt::print(stderr, "{}\n", note);
@@ -166,11 +166,6 @@ class Trainer {
     if (device.type == DeviceType::cpu) return fmt::format("{}{} threads", ranks, ops::threads());
     return fmt::format("{}{} ({})", ranks, device_name(device),
                        cuda_info().devices.at(static_cast<size_t>(device.index)).name);
-  }
-
-  std::string_view arithmetic() const {
-    const engine::EngineOptions& o = engine_.options();
-    return o.tf32 ? "tf32" : dtype_name(o.build.precision.activation);
   }
 
   StepMetrics step(data::Prefetcher& batches) {
@@ -305,9 +300,8 @@ void settle_compute(std::string& compute, GoesOn& from, Device device) {
   const std::string here = settled_compute(compute, device);
   compute = from.checkpoint.empty() ? here : from.compute;
   if (compute == here) return;
-  from.notes.push_back(
-      fmt::format("precision.compute = auto stays {}, in which this run began; a new one here would take {}",
-                  compute, here));
+  from.notes.push_back(fmt::format(
+      "precision.compute = auto stays {}, in which this run began; a new one here would take {}", compute, here));
 }
 
 /// What a run holds. Other ranks may be writing to its memory until they are ended.

@@ -63,6 +63,20 @@ TEST_CASE("precision.compute = auto is answered when a run begins, and kept wher
   CHECK(stored(before) == "F32");
 }
 
+TEST_CASE("plan says in which type, as train does", "[cli]") {
+  const TinyRun run;
+  const Outcome trained = run.llmz(train_arguments({"precision.compute=auto", "train.device=cpu", "train.steps=1"}));
+  REQUIRE(trained.exit_code == 0);
+  const std::string type = trained.err.find("GFLOP/s in bf16") != std::string::npos ? "bf16" : "f32";
+  const auto plan = [&](const ProcessOptions& on, std::vector<std::string> more) {
+    more.insert(more.begin(), {"plan", "tiny.json", "--set", "precision.compute=auto", "--set", "train.device=cpu"});
+    return run.llmz(more, on).out;
+  };
+  CHECK_THAT(plan({}, {}), contains("tokens, in " + type + ";"));
+  CHECK_THAT(plan({}, {"--compare"}), contains("tokens, in " + type + "\n"));
+  CHECK_THAT(plan({.environment = "ONEDNN_MAX_CPU_ISA=AVX512_CORE"}, {}), contains("tokens, in f32;"));
+}
+
 TEST_CASE("the process stays within its plan and what libraries need, and falls in bf16 where that falls", "[cli]") {
   const ScratchFolder scratch;
   double planned[2] = {}, resident[2] = {};

@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "llmz/engine/engine.h"
 #include "llmz/run/config.h"
@@ -29,6 +30,9 @@ Placement place(Device device, const std::string& compute, const std::optional<R
 engine::EngineOptions engine_options(const RunConfig& config);
 /// Likewise, of one rank, on a device that was chosen for it.
 engine::EngineOptions engine_options(const RunConfig& config, Device device, engine::RankPlace place);
+
+/// In which type its products are computed: "f32", "tf32" or "bf16".
+std::string_view arithmetic(const engine::EngineOptions& options);
 
 /// Sets the number of CPU threads to config.train.threads, or to `all` when that is 0 and OMP_NUM_THREADS does not say
 /// otherwise; `all` = 0 stands for those that this process may use. Returns the number.
