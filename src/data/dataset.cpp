@@ -3,6 +3,7 @@
 #include <glob.h>
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "llmz/core/error.h"
@@ -26,6 +27,9 @@ std::vector<fs::path> prepared_shards(const fs::path& folder, const std::string&
   return shards;
 }
 
+constexpr std::string_view kRemedy =
+    "; name one that is there, or make one: `llmz data prepare --input TEXT --tokenizer train:8192 --out FOLDER`";
+
 std::vector<fs::path> folder_shards(const fs::path& folder, const std::string& split) {
   bool prepared = fs::exists(folder / kManifestName);
   std::vector<fs::path> llmc;
@@ -35,8 +39,8 @@ std::vector<fs::path> folder_shards(const fs::path& folder, const std::string& s
     if (entry.path().extension() == ".bin" && name.find("_" + split) != std::string::npos) llmc.push_back(entry.path());
   }
   if (prepared) return prepared_shards(folder, split);
-  check(!llmc.empty(), "{}: neither a prepared dataset nor llm.c shards named *_{}*.bin in this folder",
-        folder.string(), split);
+  check(!llmc.empty(), "{}: neither a prepared dataset nor llm.c shards named *_{}*.bin in this folder{}",
+        folder.string(), split, kRemedy);
   std::sort(llmc.begin(), llmc.end());
   return llmc;
 }
@@ -44,13 +48,13 @@ std::vector<fs::path> folder_shards(const fs::path& folder, const std::string& s
 std::vector<fs::path> named_shards(const std::string& input, const std::string& split) {
   if (fs::is_directory(input)) return folder_shards(input, split);
   if (fs::exists(input)) return {input};
-  check(input.find_first_of("*?[") != std::string::npos, "{}: no such shard or folder", input);
+  check(input.find_first_of("*?[") != std::string::npos, "{}: no such shard or folder{}", input, kRemedy);
   glob_t found{};
   const int result = ::glob(input.c_str(), 0, nullptr, &found);
   std::vector<fs::path> shards;
   if (result == 0) shards.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
   ::globfree(&found);
-  check(!shards.empty(), "{}: no shard matches this pattern", input);
+  check(!shards.empty(), "{}: no shard matches this pattern{}", input, kRemedy);
   return shards;
 }
 

@@ -85,7 +85,12 @@ TEST_CASE("data that do not serve are found before the first step", "[cli]") {
   const auto whole = contents_of(run / "data");
   const auto restore = [&] { put(shard, whole.at("train_000000.llmz")); };
 
-  check_refused(run, train_arguments({"data.path=nowhere"}), {"nowhere"});
+  check_refused(run, train_arguments({"data.path=nowhere"}), {"data.path: nowhere", "llmz data prepare --input"});
+  check_refused(run, train_arguments({"data.path=", "data.train=no*.bin"}), {"no*.bin", "llmz data prepare --input"});
+  check_refused(run, {"train", "quickstart"}, {"data.path: data/quickstart", "llmz data prepare --input"});
+  fs::create_directory(run / "empty");
+  check_refused(run, train_arguments({"data.path=empty"}), {"data.path: empty", "llmz data prepare --input"});
+  check_refused(run, {"init", "new.json", "--data", "nowhere"}, {"nowhere", "llmz data prepare --input"});
   check_refused(run, train_arguments({"model.vocab_size=200"}), {"257", "200"});
 
   fs::resize_file(shard, fs::file_size(shard) - 100);
