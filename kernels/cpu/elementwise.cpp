@@ -53,13 +53,13 @@ void convert_from(void* out, DType to, const From* in, int64_t n) {
     return;
   }
   if constexpr (!std::is_same_v<From, float>) {
-    if (to == DType::f32) simd<convert_loop<float, From>>(static_cast<float*>(out), in, n);
+    if (to == DType::f32) simd<convert_loop<float, From>, float>(static_cast<float*>(out), in, n);
   }
   if constexpr (!std::is_same_v<From, bf16>) {
-    if (to == DType::bf16) simd<convert_loop<bf16, From>>(static_cast<bf16*>(out), in, n);
+    if (to == DType::bf16) simd<convert_loop<bf16, From>, bf16>(static_cast<bf16*>(out), in, n);
   }
   if constexpr (!std::is_same_v<From, double>) {
-    if (to == DType::f64) simd<convert_loop<double, From>>(static_cast<double*>(out), in, n);
+    if (to == DType::f64) simd<convert_loop<double, From>, double>(static_cast<double*>(out), in, n);
   }
 }
 

@@ -45,7 +45,7 @@ constexpr int64_t kOwnedColumns = 32;
 template <class Sum, class T>
 void add_row_into(Operand<Sum>& sum, int64_t row, const T* values, Chunk c) {
   c.row = row;
-  simd<add_loop<Sum, T>>(sum.modify(c), values, c.count);
+  simd<add_loop<Sum, T>, Sum>(sum.modify(c), values, c.count);
   sum.commit(c);
 }
 

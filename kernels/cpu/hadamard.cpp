@@ -79,17 +79,17 @@ LLMZ_INLINE void unrotate_loop(Real* x, Real* scratch, const float* signs, int64
 }  // namespace
 
 void hadamard_rotate(float* x, float* scratch, const float* signs, int64_t count, int64_t block) {
-  simd<rotate_loop<float>>(x, scratch, signs, count, block);
+  simd<rotate_loop<float>, float>(x, scratch, signs, count, block);
 }
 void hadamard_rotate(double* x, double* scratch, const float* signs, int64_t count, int64_t block) {
-  simd<rotate_loop<double>>(x, scratch, signs, count, block);
+  simd<rotate_loop<double>, double>(x, scratch, signs, count, block);
 }
 
 void hadamard_unrotate(float* x, float* scratch, const float* signs, int64_t count, int64_t block) {
-  simd<unrotate_loop<float>>(x, scratch, signs, count, block);
+  simd<unrotate_loop<float>, float>(x, scratch, signs, count, block);
 }
 void hadamard_unrotate(double* x, double* scratch, const float* signs, int64_t count, int64_t block) {
-  simd<unrotate_loop<double>>(x, scratch, signs, count, block);
+  simd<unrotate_loop<double>, double>(x, scratch, signs, count, block);
 }
 
 }  // namespace llmz::cpu

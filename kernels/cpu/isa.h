@@ -56,16 +56,19 @@ inline Isa isa() { return kProcessIsa; }
 /// Throws what choose_isa throws at LLMZ_CPU_ISA.
 void check_environment_isa();
 
-template <auto kLoop>
+template <auto kLoop, class Element = void>
 struct Simd;
 
 /// Calls kLoop, as compiled for the process's instruction set, or for one that is named. Loops over fp64, which is
-/// there for checks, are the baseline's everywhere, so that what a check sees depends on no processor.
-template <class Result, class... Args, Result (*kLoop)(Args...)>
-struct Simd<kLoop> {
+/// there for checks, are the baseline's everywhere, so that what a check sees depends on no processor. What a loop
+/// goes over is what its arguments point to; one that takes fp64 and other floating-point types is told its Element.
+template <class Result, class... Args, Result (*kLoop)(Args...), class Element>
+struct Simd<kLoop, Element> {
   template <class T>
   static constexpr bool kTakes = (std::is_same_v<std::remove_cv_t<std::remove_pointer_t<Args>>, T> || ...);
-  static constexpr bool kDouble = kTakes<double> && !kTakes<float> && !kTakes<bf16>;
+  static_assert(!std::is_void_v<Element> || !kTakes<double> || !(kTakes<float> || kTakes<bf16>),
+                "this loop takes fp64 and other types: name its element, simd<loop<T>, T>");
+  static constexpr bool kDouble = std::is_void_v<Element> ? kTakes<double> : std::is_same_v<Element, double>;
 
   Result operator()(Args... args) const { return at(kDouble ? Isa::baseline : isa(), args...); }
 
@@ -87,7 +90,7 @@ struct Simd<kLoop> {
 #endif
 };
 
-template <auto kLoop>
-inline constexpr Simd<kLoop> simd{};
+template <auto kLoop, class Element = void>
+inline constexpr Simd<kLoop, Element> simd{};
 
 }  // namespace llmz::cpu

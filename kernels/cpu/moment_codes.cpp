@@ -76,17 +76,17 @@ LLMZ_INLINE void encode_loop(uint8_t* __restrict codes, float* scales, const Rea
 }  // namespace
 
 void decode_moments(float* m, const uint8_t* codes, const float* scales, int64_t n) {
-  simd<decode_loop<float>>(m, codes, scales, n);
+  simd<decode_loop<float>, float>(m, codes, scales, n);
 }
 void decode_moments(double* m, const uint8_t* codes, const float* scales, int64_t n) {
-  simd<decode_loop<double>>(m, codes, scales, n);
+  simd<decode_loop<double>, double>(m, codes, scales, n);
 }
 
 void encode_moments(uint8_t* codes, float* scales, const float* m, int64_t n) {
-  simd<encode_loop<float>>(codes, scales, m, n);
+  simd<encode_loop<float>, float>(codes, scales, m, n);
 }
 void encode_moments(uint8_t* codes, float* scales, const double* m, int64_t n) {
-  simd<encode_loop<double>>(codes, scales, m, n);
+  simd<encode_loop<double>, double>(codes, scales, m, n);
 }
 
 }  // namespace llmz::cpu

@@ -96,11 +96,11 @@ struct ForwardChunk {
     if (hat.present()) {
       simd<normalize_loop<T, T>>(hat.write(c), in.read(c), mean, rstd, c.count);
       hat.commit(c);
-      simd<gain_loop<T, T, G>>(out.write(c), hat.read(c), g, b, c.count);
+      simd<gain_loop<T, T, G>, T>(out.write(c), hat.read(c), g, b, c.count);
     } else {
       alignas(64) Real h[kChunk];
       simd<normalize_loop<Real, T>>(h, in.read(c), mean, rstd, c.count);
-      simd<gain_loop<T, Real, G>>(out.write(c), h, g, b, c.count);
+      simd<gain_loop<T, Real, G>, T>(out.write(c), h, g, b, c.count);
     }
     out.commit(c);
   }
@@ -156,7 +156,7 @@ struct BackwardBlock {
       RowSums<Real> means;
       for_chunks_of_row(t, width, [&](const Chunk& c) {
         const RowSums<Real> s =
-            simd<row_sums_loop<T, G>>(dy.read(c), xhat.read(c), gain.read({0, c.column, c.count}), c.count);
+            simd<row_sums_loop<T, G>, T>(dy.read(c), xhat.read(c), gain.read({0, c.column, c.count}), c.count);
         means.plain += s.plain;
         means.with_xhat += s.with_xhat;
       });
@@ -165,8 +165,8 @@ struct BackwardBlock {
       means.with_xhat /= static_cast<Real>(width);
       for_chunks_of_row(t, width, [&](const Chunk& c) {
         Real* const dbias = kind == Kind::layer ? partial + width + c.column : nullptr;
-        simd<gradient_loop<T, G>>(dx.modify(c), partial + c.column, dbias, dy.read(c), xhat.read(c),
-                                  gain.read({0, c.column, c.count}), means, rstd[t], c.count);
+        simd<gradient_loop<T, G>, T>(dx.modify(c), partial + c.column, dbias, dy.read(c), xhat.read(c),
+                                     gain.read({0, c.column, c.count}), means, rstd[t], c.count);
         dx.commit(c);
       });
     }
@@ -250,8 +250,8 @@ void norm_apply_gain(Tensor out, Tensor xhat, Tensor gain, Tensor bias) {
       for (int64_t t = 0; t < rows; ++t) {
         for_chunks_of_row(t, width, [&](const Chunk& c) {
           const Chunk parameters{0, c.column, c.count};
-          simd<gain_loop<T, T, G>>(o.write(c), hat.read(c), g.read(parameters),
-                                   b.present() ? b.read(parameters) : nullptr, c.count);
+          simd<gain_loop<T, T, G>, T>(o.write(c), hat.read(c), g.read(parameters),
+                                      b.present() ? b.read(parameters) : nullptr, c.count);
           o.commit(c);
         });
       }

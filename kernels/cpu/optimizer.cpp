@@ -55,7 +55,7 @@ void adamw_as(const AdamWArgs& args) {
       const G* const g = grad.read(c);
       for (int64_t j = 0; j < c.count; j += step) {
         const int64_t n = std::min(step, c.count - j);
-        simd<adamw_loop<W, M, G>>(w + j, first + j, second + j, g + j, scalars, rounder.output(c.column + j, n), n);
+        simd<adamw_loop<W, M, G>, W>(w + j, first + j, second + j, g + j, scalars, rounder.output(c.column + j, n), n);
       }
       weight.commit(c);
       m.commit(c);

@@ -111,7 +111,7 @@ void factored_statistics(const FactoredAdamWArgs& args, int64_t first_row, Tenso
           double squares = 0;
           for_chunks_of_row(t, width, [&](const Chunk& c) {
             squares +=
-                static_cast<double>(simd<squares_loop<G>>(columns + c.column, grad.read(c), s.grad_scale, c.count));
+                static_cast<double>(simd<squares_loop<G>, G>(columns + c.column, grad.read(c), s.grad_scale, c.count));
           });
           moving[t] = s.beta2 * moving[t] + s.beta2_rest * static_cast<Real>(squares / static_cast<double>(width));
         }
@@ -165,8 +165,8 @@ void factored_update(const FactoredAdamWArgs& args, int64_t first_row, Tensor ti
         const auto factor = static_cast<Real>(mean > 0 ? static_cast<double>(row[first_row + t]) / mean : 0.0);
         for_chunks_of_row(t, width, [&](const Chunk& c) {
           const Chunk whole{first_row + t, c.column, c.count};
-          simd<update_loop<W, G>>(weight.modify(whole), first.modify(whole), grad.read(c), column + c.column, factor, s,
-                                  rounder.output(whole.row * width + whole.column, whole.count), c.count);
+          simd<update_loop<W, G>, W>(weight.modify(whole), first.modify(whole), grad.read(c), column + c.column, factor,
+                                     s, rounder.output(whole.row * width + whole.column, whole.count), c.count);
           weight.commit(whole);
           first.commit(whole);
         });

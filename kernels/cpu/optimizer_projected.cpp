@@ -35,7 +35,7 @@ void adam_direction(const ProjectedAdamArgs& args, Tensor direction) {
 #pragma omp for schedule(static)
       for (int64_t i = 0; i < grid.size(); ++i) {
         const Chunk c = grid[i];
-        simd<direction_loop<M, G>>(out.write(c), m.modify(c), v.modify(c), grad.read(c), scalars, c.count);
+        simd<direction_loop<M, G>, M>(out.write(c), m.modify(c), v.modify(c), grad.read(c), scalars, c.count);
         out.commit(c);
         m.commit(c);
         v.commit(c);

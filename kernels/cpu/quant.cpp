@@ -193,7 +193,7 @@ class Quantizer {
     const float top = layout_.half() - 0.5f;
     layout_.for_pieces(c, [&](int64_t g, int64_t offset, int64_t n) {
       const bf16 before = scales[g];
-      simd<scales_row<Real>>(scales + g, values + offset, n, layout_.group, top);
+      simd<scales_row<Real>, Real>(scales + g, values + offset, n, layout_.group, top);
       const bool goes_on = !layout_.whole && c.column + offset > g * layout_.group;
       if (goes_on) scales[g].bits = std::max(scales[g].bits, before.bits);  // magnitudes' bits are in order
     });
@@ -207,8 +207,9 @@ class Quantizer {
     uint8_t* const to = codes + layout_.code_offset(c.column);
     uint8_t* const q = layout_.bits == 8 ? to : q_;
     layout_.for_pieces(c, [&](int64_t g, int64_t offset, int64_t n) {
-      simd<encode_row<Real>>(q + offset, values + offset, scales + g, random == nullptr ? random : random + offset, n,
-                             layout_.group, static_cast<Real>(layout_.half()));
+      simd<encode_row<Real>, Real>(q + offset, values + offset, scales + g,
+                                   random == nullptr ? random : random + offset, n, layout_.group,
+                                   static_cast<Real>(layout_.half()));
     });
     if (layout_.bits == 4) simd<pack_row>(to, q_, c.count);
   }
@@ -238,7 +239,7 @@ class Dequantizer {
       }
       Real* const values = x_.write(c);
       layout_.for_pieces(c, [&](int64_t g, int64_t offset, int64_t n) {
-        simd<decode_row<Real>>(values + offset, q + offset, scales + g, n, layout_.group, centre);
+        simd<decode_row<Real>, Real>(values + offset, q + offset, scales + g, n, layout_.group, centre);
       });
       if (layout_.rotate > 0) hadamard_unrotate(values, scratch_, signs_ + c.column, c.count, layout_.rotate);
       x_.commit(c);

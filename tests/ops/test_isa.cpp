@@ -1,5 +1,7 @@
 #include "kernels/cpu/isa.h"
 
+#include <cmath>
+#include <functional>
 #include <vector>
 
 #include "errors.h"
@@ -17,6 +19,30 @@ using cpu::Isa;
 
 LLMZ_INLINE void fused_loop(float* y, const float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] += x[i] * x[i];
+}
+
+/// y += (s·x)², of fp64 numbers with fp32 factors, or the other way round.
+template <class Y, class X>
+LLMZ_INLINE void mixed_loop(Y* y, const X* x, const float* s, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const double product = static_cast<double>(s[i]) * static_cast<double>(x[i]);
+    y[i] += static_cast<Y>(product * product);
+  }
+}
+
+/// What `loop`, as a function of three arrays, makes of numbers between 0 and 1.
+template <class Y, class X>
+std::vector<Y> sums_of(const std::function<void(Y*, const X*, const float*, int64_t)>& loop) {
+  constexpr int64_t kCount = 1031;
+  std::vector<Y> y(kCount, Y(1) / 3);
+  std::vector<X> x(kCount);
+  std::vector<float> s(kCount);
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] = static_cast<X>(std::sin(0.1 * static_cast<double>(i)));
+    s[i] = std::cos(static_cast<float>(i));
+  }
+  loop(y.data(), x.data(), s.data(), kCount);
+  return y;
 }
 
 /// Words `first` … of a stream, as kernels take them, against one at a time.
@@ -68,6 +94,20 @@ TEST_CASE("a loop gives the same for every instruction set, but for the rounding
     INFO(cpu::isa_name(set));
     CHECK(close);
   }
+}
+
+TEST_CASE("a loop over fp64 is the baseline's whatever else it reads, and one over fp32 is not", "[isa]") {
+  using Exact = cpu::Simd<mixed_loop<double, double>, double>;
+  using Fast = cpu::Simd<mixed_loop<double, float>, float>;
+  CHECK(sums_of<double, double>(cpu::simd<mixed_loop<double, double>, double>) ==
+        sums_of<double, double>([](auto... a) { Exact::at(Isa::baseline, a...); }));
+  CHECK(sums_of<double, float>(cpu::simd<mixed_loop<double, float>, float>) ==
+        sums_of<double, float>([](auto... a) { Fast::at(cpu::isa(), a...); }));
+#ifdef LLMZ_ISA_CLONES
+  if (cpu::isa() == Isa::baseline) return;
+  CHECK(sums_of<double, double>(cpu::simd<mixed_loop<double, double>, double>) !=
+        sums_of<double, double>([](auto... a) { Exact::at(cpu::isa(), a...); }));
+#endif
 }
 
 TEST_CASE("random words in vectors are the stream's own, from any element on", "[isa]") {

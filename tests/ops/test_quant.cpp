@@ -1,10 +1,12 @@
 #include "llmz/ops/quant.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
 
 #include "kernels/cpu/hadamard.h"
+#include "kernels/cpu/isa.h"
 #include "kernels/cpu/random_bits.h"
 #include "ops/checks.h"
 #include "ops/fixture.h"
@@ -318,5 +320,30 @@ TEST_CASE("quantize and dequantize name the argument that is wrong", "[quant]") 
   both({4, 0, 0, false}, {"quantize", "codes", "[3, 8]", "[3, 4]"}, 8);
   both({8, 4, 0, false}, {"quantize", "scales", "[3, 1]", "[3, 2]"}, 8);
 }
+
+#ifdef LLMZ_ISA_CLONES
+TEST_CASE("codes of fp64 numbers are those of rounded products, on processors with fused ones too", "[quant]") {
+  // Numbers around the borders between levels, of which a fused product falls on the other side.
+  const ops::QuantFormat format{.bits = 8};
+  constexpr int64_t kNear = 9;
+  const int64_t width = 1 + 255 * kNear;
+  HostTensor x(DType::f64, {1, width});
+  x.set(0, 3.0);
+  const double s = Coded(x, format).scale(0, 0), inverse = 1.0 / s;
+  for (int64_t i = 1; i < width; ++i) {
+    const double border = s * static_cast<double>((i - 1) / kNear - 127);
+    const auto steps = static_cast<double>((i - 1) % kNear - kNear / 2);
+    x.set(i, border * (1 + steps * 0x1p-52));
+  }
+  const Coded coded(x, format);
+  REQUIRE(coded.scale(0, 0) == s);
+  bool same = true;
+  for (int64_t i = 1; i < width; ++i) {
+    const volatile double product = x.get(i) * inverse;
+    same = same && coded.number(0, i) == static_cast<int>(std::clamp(product + 128.0, 0.0, 255.5));
+  }
+  CHECK(same);
+}
+#endif
 
 }  // namespace llmz::test
