@@ -76,7 +76,18 @@ struct Entry {
   std::string name;  ///< in messages
   bool asked_for;    ///< it must find something
   bool used = false;
+  bool forestalled = false;  ///< an earlier entry took what it could have updated
 };
+
+/// Why an entry has found no parameter.
+std::string_view reason(const Entry& entry) {
+  if (entry.forestalled) {
+    return "has nothing left: earlier entries of optimizer.rules take all that it could update; leave it out, or give "
+           "them a narrower \"where\"";
+  }
+  if (entry.choice.row->needs != nullptr) return entry.choice.row->needs;
+  return "has nothing to update: the model has no such parameter";
+}
 
 std::vector<Entry> entries_of(OptimizerConfig config, RuleTable table) {
   settle(config, table);
@@ -121,18 +132,18 @@ std::vector<RuleChoice> choose_rules(const OptimizerConfig& config, const std::v
   std::vector<Entry> entries = entries_of(config, table);
   std::vector<RuleChoice> choices;
   for (const Parameter* p : parameters) {
+    bool taken = false;
     for (Entry& entry : entries) {
       const RuleRow& row = *entry.choice.row;
       if (!is_in(entry.choice.place.where, *p) || (row.suits != nullptr && !row.suits(*p))) continue;
-      entry.used = true;
+      entry.forestalled = entry.forestalled || taken;
+      if (taken) continue;
+      taken = entry.used = true;
       choices.push_back(entry.choice);
-      break;
     }
   }
   for (const Entry& entry : entries) {
-    if (entry.used || !entry.asked_for || parameters.empty()) continue;
-    fail("{} {}", entry.name,
-         entry.choice.row->needs != nullptr ? entry.choice.row->needs : "has no parameter left for it");
+    if (!entry.used && entry.asked_for && !parameters.empty()) fail("{} {}", entry.name, reason(entry));
   }
   return choices;
 }

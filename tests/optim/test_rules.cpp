@@ -139,7 +139,25 @@ TEST_CASE("entries that mean nothing are refused") {
   CHECK_ERROR(m.rules(with(entry("adamw", {.where = "blocs"}))), "\"blocs\"");
   CHECK_ERROR(m.rules(with(entry("plain", {.where = "norms"}))), "optimizer.rules[0]", "norms", "needs matrices");
   CHECK_ERROR(m.rules(with(entry("adamw_subspace"))), "optimizer.rules[0]", "needs low-rank weight gradients");
-  CHECK_ERROR(m.rules(with(entry("adamw", {.where = "embedding"}))), "optimizer.rules[0]", "no parameter left");
+  CHECK_ERROR(m.rules(with(entry("adamw", {.where = "embedding"}))), "optimizer.rules[0]", "no such parameter");
+}
+
+TEST_CASE("an entry for which earlier ones leave nothing is told so, not that it needs what is there") {
+  const Model m;
+  OptimizerConfig config;
+  config.rules = {entry("adamw"), entry("plain", {.where = "blocks"})};
+  CHECK_ERROR(m.rules(config), "optimizer.rules[1] (where \"blocks\")", "earlier entries of optimizer.rules");
+  config.rules = {entry("adamw"), entry("adamw", {.where = "norms"})};
+  CHECK_ERROR(m.rules(config), "optimizer.rules[1]", "earlier entries of optimizer.rules");
+  config.rules = {entry("adamw")};
+  config.moments = "factored";
+  CHECK_ERROR(m.rules(config), "optimizer.moments = \"factored\"", "earlier entries of optimizer.rules");
+  config.rules = {entry("adamw_factored", {.where = "matrix"})};
+  CHECK_ERROR(m.rules(config), "optimizer.moments = \"factored\"", "earlier entries of optimizer.rules");
+  config = {};
+  config.name = "plain";
+  config.rules = {entry("adamw", {.where = "matrix"})};
+  CHECK_ERROR(m.rules(config), "optimizer.name", "earlier entries of optimizer.rules");
 }
 
 TEST_CASE("what an entry leaves out of a form of AdamW is as the keys of the optimizer say") {
