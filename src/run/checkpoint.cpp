@@ -133,9 +133,9 @@ void check_same_method(const fs::path& file, const std::vector<io::SafetensorsEn
   for (const auto& entry : entries) {
     const auto* there = tensors.find(entry.name);
     check(there != nullptr && same(there->shape, entry.tensor.shape),
-          "{} does not hold '{}' {}, which this configuration keeps: the checkpoint was saved with other "
-          "\"activations\", "
-          "\"weight_gradient\" or \"optimizer.moments\"; set them back, or start a new run in another output.path",
+          "{} does not hold '{}' {}, which this configuration keeps: the checkpoint was saved with other activations, "
+          "weight_gradient, optimizer.name, optimizer.moments or optimizer.rules; set them back, or start a new run in "
+          "another output.path",
           file.string(), entry.name, entry.tensor.shape.str());
   }
 }

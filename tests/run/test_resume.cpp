@@ -72,3 +72,17 @@ TEST_CASE("a list that becomes another, longer, shorter or empty, is a change") 
         Changes{R"(data.train: ["a","b"] -> ["a"])"});
   CHECK(changes(R"({"data": {"validation": ["a"]}})", "{}") == Changes{R"(data.validation: ["a"] -> [])"});
 }
+
+TEST_CASE("a checkpoint of another method names all keys that decide what is kept") {
+  const test::TempFolder temp;
+  const RunConfig run = tiny("llama");
+  engine::Engine saved(options_of(run, DType::f32));
+  saved.initialise(1);
+  save_checkpoint(temp.path() / "c", saved, run, nullptr, {.step = 1});
+  engine::EngineOptions options = options_of(run, DType::f32);
+  options.optimizer.rules = {{.name = "adamw_factored", .settings = {}}};
+  engine::Engine other(options);
+  CHECK_THROWS_WITH(load_checkpoint(temp.path() / "c", other),
+                    contains("exp_avg_sq_row") && contains("optimizer.rules") && contains("optimizer.name") &&
+                        contains("optimizer.moments") && contains("weight_gradient"));
+}
