@@ -61,12 +61,16 @@ Place parse_place(std::string_view where) {
   return place;
 }
 
+/// Null when there is none of that name.
+const RuleRow* find_row(std::string_view name, RuleTable table) {
+  const auto row = std::find_if(table.begin(), table.end(), [&](const RuleRow* r) { return name == r->name; });
+  return row == table.end() ? nullptr : *row;
+}
+
 const RuleRow& row_named(std::string_view name, RuleTable table, const std::string& key) {
+  if (const RuleRow* row = find_row(name, table)) return *row;
   std::vector<std::string> known;
-  for (const RuleRow* row : table) {
-    if (name == row->name) return *row;
-    known.emplace_back(row->name);
-  }
+  for (const RuleRow* row : table) known.emplace_back(row->name);
   fail("{} '{}' is unknown; known: {}", key, name, fmt::join(known, ", "));
 }
 
@@ -150,12 +154,11 @@ std::vector<RuleChoice> choose_rules(const OptimizerConfig& config, const std::v
 
 void settle(OptimizerConfig& config, RuleTable table) {
   for (config::Choice& rule : config.rules) {
-    const auto is_it = [&](const RuleRow* row) { return rule.name == row->name; };
-    const auto row = std::find_if(table.begin(), table.end(), is_it);
-    if (row == table.end() || (*row)->from_keys == nullptr) continue;
+    const RuleRow* row = find_row(rule.name, table);
+    if (row == nullptr || row->from_keys == nullptr) continue;
     config::Bag from;
-    (*row)->from_keys(config, from);
-    config::take_rest(rule, (*row)->fields(), std::move(from));
+    row->from_keys(config, from);
+    config::take_rest(rule, row->fields(), std::move(from));
   }
 }
 
@@ -188,7 +191,12 @@ void validate(const OptimizerConfig& config) {
         "optimizer.first_moment_bits = {} is not known; allowed: 32, 8", config.first_moment_bits);
   check(config.first_moment_bits == 32 || config.moments == "factored",
         "optimizer.first_moment_bits = 8 goes with optimizer.moments = \"factored\", not \"{}\"", config.moments);
-  for (const config::Choice& rule : config.rules) parse_place(rule.settings.get<RulePlace>().where);
+  for (size_t i = 0; i < config.rules.size(); ++i) {
+    const config::Choice& rule = config.rules[i];
+    parse_place(rule.settings.get<RulePlace>().where);
+    const RuleRow* row = find_row(rule.name, rule_table());
+    if (row != nullptr && row->check != nullptr) row->check(rule.settings, fmt::format("optimizer.rules[{}]", i));
+  }
 }
 
 }  // namespace llmz::optim

@@ -60,6 +60,9 @@ TEST_CASE("entries of optimizer.rules name a rule, where it is for, and its own 
   CHECK(printed[1]["beta2"] == 0.9);
   CHECK_ERROR(parse(R"({"optimizer": {"rules": [{"use": "adam"}]}})"), "optimizer.rules[0].use", "adamw_factored");
   CHECK_ERROR(parse(R"({"optimizer": {"rules": [{"use": "adamw", "first_moment_bits": 8}]}})"), "first_moment_bits");
+  CHECK_ERROR(
+      parse(R"({"optimizer": {"rules": [{"use": "adamw"}, {"use": "adamw_factored", "first_moment_bits": 16}]}})"),
+      "run.json: optimizer.rules[1].first_moment_bits = 16", "32, 8");
 }
 
 TEST_CASE("settings that an entry of optimizer.rules leaves out are as the keys of optimizer say") {

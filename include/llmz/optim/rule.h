@@ -109,6 +109,8 @@ struct RuleRow {
   bool (*suits)(const Parameter& parameter) = nullptr;
   const char* needs = nullptr;
   config::Fields<config::Bag> (*fields)() = nullptr;  ///< of its own settings
+  /// Error for values of them that ranges cannot refuse; `entry`, which they stand in, is "optimizer.rules[0]".
+  void (*check)(const config::Bag& settings, const std::string& entry) = nullptr;
   /// A form of AdamW: its settings by the keys of `optimizer`, which all have fields, and the value of
   /// optimizer.moments that stands for it.
   void (*from_keys)(const OptimizerConfig& config, config::Bag& settings) = nullptr;

@@ -16,7 +16,6 @@ class AdamWFactored final : public Rule {
       : Rule(c, p), constants_(c.settings.get<AdamSettings>().constants()) {
     const int64_t rows = p.weight.dim(0), columns = p.weight.dim(1);
     const int64_t bits = c.settings.get<FactoredSettings>().first_moment_bits;
-    check(bits == 8 || bits == 32, "{}: first_moment_bits = {} is not known; allowed: 32, 8", p.name, bits);
     if (bits == 8) {
       m_codes_ = keep("exp_avg_8bit", p.weight.shape, DType::u8);
       m_scales_ = keep("exp_avg_scale", {rows, (columns + ops::kMomentBlock - 1) / ops::kMomentBlock}, DType::f32);
@@ -44,6 +43,11 @@ config::Fields<config::Bag> fields() {
                                                  "of a number of the first moment: 32 or 8", config::between(8, 32))));
 }
 
+void check_settings(const config::Bag& settings, const std::string& entry) {
+  const int64_t bits = settings.get<FactoredSettings>().first_moment_bits;
+  check(bits == 8 || bits == 32, "{}.first_moment_bits = {} is not known; allowed: 32, 8", entry, bits);
+}
+
 void from_keys(const OptimizerConfig& c, config::Bag& settings) {
   settings.get<AdamSettings>() = adam_settings_of(c);
   settings.get<FactoredSettings>() = {c.first_moment_bits};
@@ -58,6 +62,7 @@ const RuleRow kAdamWFactored = {.name = "adamw_factored",
                                 .suits = is_matrix,
                                 .needs = "needs matrices",
                                 .fields = fields,
+                                .check = check_settings,
                                 .from_keys = from_keys,
                                 .moments = "factored"};
 
