@@ -1,9 +1,9 @@
 #include "kernels/cpu/isa.h"
 
-#include <cstdlib>
 #include <string>
 
 #include "llmz/core/error.h"
+#include "llmz/core/system.h"
 
 namespace llmz::cpu {
 namespace {
@@ -53,13 +53,13 @@ Isa choose_isa(const char* wanted) {
 }
 
 void check_environment_isa() {
-  static const Isa chosen = choose_isa(std::getenv(kVariable));  // once it did not throw it never will
+  static const Isa chosen = choose_isa(environment(kVariable));  // once it did not throw it never will
   static_cast<void>(chosen);
 }
 
 const Isa kProcessIsa = [] {
   try {
-    return choose_isa(std::getenv(kVariable));
+    return choose_isa(environment(kVariable));
   } catch (const Error&) {  // before main nobody could print it; the first op does
     return widest_isa();
   }

@@ -3,7 +3,6 @@
 #include <cusolverDn.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <string_view>
 
@@ -45,7 +44,7 @@ void check_device(int index) {
 
 /// What LLMZ_ATTENTION says.
 Gpu::Attention asked_attention() {
-  const char* variable = std::getenv("LLMZ_ATTENTION");
+  const char* variable = environment("LLMZ_ATTENTION");
   const std::string_view word = variable == nullptr ? "auto" : variable;
   if (word == "auto") return Gpu::Attention::automatic;
   if (word == "own") return Gpu::Attention::own;
@@ -68,7 +67,7 @@ Gpu::Gpu(int index) : index_(index) {
   must(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
   must(cudaMallocHost(reinterpret_cast<void**>(&staging_), kSlots * kSlotBytes), "allocating pinned memory");
   for (CUevent_st*& event : sent_) must(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
-  const char* synchronous = std::getenv("LLMZ_CUDA_SYNC");
+  const char* synchronous = environment("LLMZ_CUDA_SYNC");
   synchronous_ = synchronous != nullptr && std::string_view(synchronous) != "0";
   // Now, not at first use: they take device memory, of which the arena may leave little.
   blas();

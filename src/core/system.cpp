@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
 #include <memory>
 #include <thread>
 
@@ -46,6 +47,11 @@ int CpuInfo::threads() const {
 CpuInfo cpu_info() { return system_files::read_cpu_info("/", affinity()); }
 MemoryInfo memory_info() { return system_files::read_memory_info("/"); }
 ProcessMemory process_memory() { return system_files::read_process_memory("/"); }
+
+const char* environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr || *value == '\0' ? nullptr : value;
+}
 
 Device device_from_name(std::string_view name) {
   if (name == "cpu") return {};

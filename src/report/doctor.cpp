@@ -9,7 +9,6 @@
 #include <zstd.h>
 
 #include <Eigen/Core>
-#include <cstdlib>
 #include <filesystem>
 
 #include "llmz/core/error.h"
@@ -66,7 +65,7 @@ Finding instructions(const CpuInfo& cpu) {
 }
 
 Finding threads(const CpuInfo& cpu, int share) {
-  const char* asked = std::getenv("OMP_NUM_THREADS");
+  const char* asked = environment("OMP_NUM_THREADS");
   const int used = run::use_threads(0, share);
   const std::string what = fmt::format("{} by default, {}", used,
                                        asked != nullptr        ? fmt::format("from OMP_NUM_THREADS={}", asked)
@@ -234,7 +233,7 @@ Finding gpu_speed() {
 /// Whose kernels compute attention on a GPU.
 Finding attention(const BuildInfo& info) {
   const BuildComponent* c = component(info, "CUDNN");
-  const char* asked = std::getenv("LLMZ_ATTENTION");
+  const char* asked = environment("LLMZ_ATTENTION");
   const std::string word = asked == nullptr ? "auto" : asked;
   if (c == nullptr || !c->on) {
     return {State::missing, "attention", "llmz's own kernels on a GPU; cuDNN is not in this build",

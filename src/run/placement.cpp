@@ -1,7 +1,5 @@
 #include "llmz/run/placement.h"
 
-#include <cstdlib>
-
 #include "llmz/core/system.h"
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/threads.h"
@@ -61,7 +59,7 @@ std::string_view arithmetic(const engine::EngineOptions& options) {
 int use_threads(int64_t threads, int all) {
   if (threads > 0) {
     ops::set_threads(static_cast<int>(threads));
-  } else if (std::getenv("OMP_NUM_THREADS") == nullptr) {
+  } else if (environment("OMP_NUM_THREADS") == nullptr) {
     ops::set_threads(all > 0 ? all : cpu_info().threads());
   }
   return ops::threads();

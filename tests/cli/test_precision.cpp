@@ -97,3 +97,12 @@ TEST_CASE("the process stays within its plan and what libraries need, and falls 
   // A processor without products of bf16 widens whole operands, which may take more than is saved.
   CHECK((resident[1] < resident[0]) == (planned[1] < planned[0]));
 }
+
+TEST_CASE("an empty LLMZ_CPU_ISA is as none", "[cli]") {
+  const TinyRun run;
+  const Outcome trained = run.llmz(train_arguments({"train.steps=1"}), {.environment = "LLMZ_CPU_ISA="});
+  INFO(trained.err);
+  CHECK(trained.exit_code == 0);
+  CHECK(run.llmz(train_arguments({"train.steps=1"}, {"--overwrite"}), {.environment = "LLMZ_CPU_ISA=sse9"}).exit_code ==
+        1);
+}

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -184,4 +185,15 @@ TEST_CASE("the program knows what it was made from", "[core][version]") {
   CHECK_FALSE(info.version.empty());
   CHECK_FALSE(info.revision.empty());
   CHECK(version_line().find("llmz " + info.version + " (" + info.revision) == 0);
+}
+
+TEST_CASE("an empty environment variable is as one that is not set", "[core][system]") {
+  const char* name = "LLMZ_TEST_VARIABLE";
+  ::unsetenv(name);
+  CHECK(environment(name) == nullptr);
+  ::setenv(name, "", 1);
+  CHECK(environment(name) == nullptr);
+  ::setenv(name, "word", 1);
+  CHECK(std::string(environment(name)) == "word");
+  ::unsetenv(name);
 }

@@ -62,6 +62,9 @@ ProcessMemory process_memory();
 /// second where there is a GPU, since the CUDA runtime starts.
 CudaInfo cuda_info();
 
+/// An environment variable; null where it is not set, or empty, which shells make of one that is not set elsewhere.
+const char* environment(const char* name);
+
 /// "cpu", "cuda" (the first GPU), "cuda:2", or "auto": the first GPU where this process sees one, else the CPU. Throws
 /// Error for anything else; whether a named GPU is there is found out when it is opened.
 Device device_from_name(std::string_view name);
