@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 
 #include "llmz/core/system.h"
@@ -34,8 +35,17 @@ int show_preset(const std::string& name) {
   return 0;
 }
 
-/// Whose memory a plan tells, where there are several: rank 0's, which makes as many bases at a refresh as any.
-std::string among(int ranks) { return ranks == 1 ? "" : fmt::format("; rank 0 of {}, no other takes more", ranks); }
+/// Whose memory a plan tells, where there are several.
+std::string among(const engine::RankPlace& place) {
+  return place.size == 1 ? "" : fmt::format("; rank {} of {}, no other takes more", place.rank, place.size);
+}
+
+/// Likewise of several methods, each of its own rank.
+std::string among(const std::vector<report::MethodPlan>& plans) {
+  const report::MethodPlan& first = plans.front();
+  const bool same = std::all_of(plans.begin(), plans.end(), [&](auto& plan) { return plan.rank == first.rank; });
+  return same ? among({first.rank, first.ranks}) : fmt::format("; of {} ranks the one that takes most", first.ranks);
+}
 
 int compare(const run::RunConfig& config, const PlanOptions& options) {
   if (options.accounting == "paper") {
@@ -49,15 +59,16 @@ int compare(const run::RunConfig& config, const PlanOptions& options) {
     fmt::print("{}\n", report::comparison_json(plans));
   } else {
     fmt::print("{}, micro-batch {} x {} tokens, in {}{}\n\n{}", config.model.architecture, config.train.micro_batch,
-               config.train.sequence, run::arithmetic(run::engine_options(config)), among(options.ranks),
+               config.train.sequence, run::arithmetic(run::engine_options(config)), among(plans),
                report::comparison_table(plans));
   }
   return 0;
 }
 
 int plan_one(const run::RunConfig& config, const PlanOptions& options) {
-  const engine::EngineOptions engine =
+  engine::EngineOptions engine =
       run::engine_options(config, device_from_name(config.train.device), {.rank = 0, .size = options.ranks});
+  engine.place.rank = engine::Engine::fullest_rank(engine);
   const MemoryPlan plan = engine::Engine::plan(engine);
   const engine::StepTraffic traffic = engine::Engine::traffic_per_step(engine);
   if (options.json) {
@@ -67,7 +78,7 @@ int plan_one(const run::RunConfig& config, const PlanOptions& options) {
   const double tokens = static_cast<double>(engine.micro_batch * engine.sequence);
   fmt::print("{}, micro-batch {} x {} tokens, in {}; {:.1f} MFLOP a token{}\n{}", config.model.architecture,
              engine.micro_batch, engine.sequence, run::arithmetic(engine),
-             engine::Engine::flops_per_micro_step(engine) / tokens * 1e-6, among(options.ranks),
+             engine::Engine::flops_per_micro_step(engine) / tokens * 1e-6, among(engine.place),
              engine::plan_table(plan));
   if (options.ranks > 1) fmt::print("{}", engine::traffic_table(traffic, options.ranks));
   if (options.verbose) fmt::print("{}", engine::plan_listing(plan));

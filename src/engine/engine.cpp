@@ -54,6 +54,25 @@ MemoryPlan Engine::plan(const EngineOptions& options) {
       [&](Body& body, Exec& exec) { body.rehearse(exec, options); });
 }
 
+int Engine::fullest_rank(EngineOptions options) {
+  options.place.rank = 0;
+  if (options.place.size == 1 || !options.training) return 0;
+  std::vector<size_t> owned(static_cast<size_t>(options.place.size));
+  {
+    Rehearsal rehearsal(options);
+    const Body body(options, rehearsal.exec.memory);
+    for (const auto& state : body.optimizer->states()) {
+      const Owner owner = state.parameter->owner;
+      if (owner.known()) owned[static_cast<size_t>(owner.rank)] += state.tensor.bytes();
+    }
+  }
+  const auto most = static_cast<int>(std::max_element(owned.begin(), owned.end()) - owned.begin());
+  if (most == 0) return 0;
+  const size_t first = plan(options).totals().total;
+  options.place.rank = most;
+  return plan(options).totals().total > first ? most : 0;
+}
+
 StepTraffic Engine::traffic_per_step(const EngineOptions& options) {
   Rehearsal rehearsal(options);
   Exec& exec = rehearsal.exec;

@@ -29,6 +29,7 @@ MethodPlan plan_of(const std::string& name, const engine::EngineOptions& options
   result.code_bytes_per_token_layer =
       static_cast<double>(result.code_bytes) / tokens / static_cast<double>(options.model.layers);
   result.flops_per_token = engine::Engine::flops_per_micro_step(options) / tokens;
+  result.rank = options.place.rank;
   result.ranks = options.place.size;
   if (result.ranks > 1) {
     const engine::StepTraffic traffic = engine::Engine::traffic_per_step(options);
@@ -62,8 +63,10 @@ std::vector<MethodPlan> compare_presets(const run::RunConfig& config, const std:
   std::vector<MethodPlan> plans;
   const Device device = device_from_name(config.train.device);
   for (const std::string& name : presets) {
-    plans.push_back(
-        plan_of(name, run::engine_options(run::with_preset(config, name), device, {.rank = 0, .size = ranks})));
+    engine::EngineOptions options =
+        run::engine_options(run::with_preset(config, name), device, {.rank = 0, .size = ranks});
+    options.place.rank = engine::Engine::fullest_rank(options);
+    plans.push_back(plan_of(name, options));
   }
   return plans;
 }

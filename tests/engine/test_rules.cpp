@@ -237,3 +237,23 @@ TEST_CASE("a state that one rank owns goes from rank 0 to its owner, bit for bit
     check(result_of(into).states == saved.states, "states have changed on the way");
   });
 }
+
+TEST_CASE("the rank that takes most memory is found, also where it is not the first") {
+  bool another = false;
+  for (const int size : {1, 2, 3, 5, 20}) {
+    EngineOptions options = options_of({0, size});
+    options.model.kv_heads = 0;
+    options.model.layers = 1;
+    size_t most = 0;
+    for (int rank = 0; rank < size; ++rank) {
+      options.place.rank = rank;
+      most = std::max(most, Engine::plan(options).totals().total);
+    }
+    const int fullest = Engine::fullest_rank(options);
+    options.place.rank = fullest;
+    CAPTURE(size, fullest);
+    CHECK(Engine::plan(options).totals().total == most);
+    another = another || fullest > 0;
+  }
+  CHECK(another);
+}

@@ -58,6 +58,9 @@ class Engine {
  public:
   /// What `Engine(options)` would allocate; allocates nothing.
   static MemoryPlan plan(const EngineOptions& options);
+  /// Which of `options.place.size` ranks takes most memory. Rank 0 makes as many bases at a refresh and has a matrix as
+  /// large as any, but where whole matrices are shared out, another may keep more states.
+  static int fullest_rank(EngineOptions options);
   /// Floating-point operations of one micro-step as the ops count them (training: forward and backward).
   static double flops_per_micro_step(const EngineOptions& options);
 

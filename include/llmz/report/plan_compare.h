@@ -22,11 +22,11 @@ struct MethodPlan {
   size_t other_bytes = 0;               ///< activations and workspace at that moment
   double code_bytes_per_token_layer = 0;
   double flops_per_token = 0;
-  int ranks = 1;
+  int rank = 0, ranks = 1;            ///< whose memory it is: that of the rank which takes most
   double sent = 0, refresh_sent = 0;  ///< bytes that each rank sends in a step, and in addition where all is refreshed
 };
 
-/// One row a preset, each in the place of the configuration's own method, for one of `ranks` ranks.
+/// One row a preset, each in the place of the configuration's own method, for the one of `ranks` ranks that takes most.
 std::vector<MethodPlan> compare_presets(const run::RunConfig& config, const std::vector<std::string>& presets,
                                         int ranks = 1);
 
