@@ -58,7 +58,8 @@ Command add_init(CLI::App& app) {
       ->transform(amount({{"s", 1}, {"m", 60}, {"min", 60}, {"h", 3600}, {"d", 86400}}));
   parser->add_option("--model", options->request.model,
                      "Name of a model; else the largest that data, memory and time are enough for");
-  parser->add_option("--preset", options->request.preset, "Name of a preset; else the most exact that fits");
+  parser->add_option("--preset", options->request.preset,
+                     "Name of a preset; else the most exact that fits with 2048 tokens at once");
   parser->add_option("--device", options->request.device, "auto, cpu, cuda or cuda:1 …; else auto");
   parser->add_option("--threads", options->threads, "CPU threads; 0 = all")->check(at_least(0));
   parser->add_option("--output", options->request.output, "Run folder; else out/ and the file's name");

@@ -268,6 +268,13 @@ std::string why_model(const Chooser& chooser, const StarterRequest& request, con
       size, Chooser::wanted(c) * 1e-6, request.seconds > 0 ? " in time" : "");
 }
 
+std::string why_preset(const Candidate& c) {
+  const int64_t tokens = c.micro_batch * c.config.train.sequence;
+  if (tokens >= kEnoughTokens) return fmt::format("the most exact that fits with {} tokens at once", kEnoughTokens);
+  return fmt::format("none fits with {} tokens at once, which keep a processor busy; this one takes {}", kEnoughTokens,
+                     tokens);
+}
+
 std::string why_steps(const Chooser& chooser, const StarterRequest& request, const run::RunConfig& config,
                       double speed) {
   const double tokens = static_cast<double>(config.train.steps * config.train.global_batch * config.train.sequence);
@@ -292,7 +299,7 @@ std::vector<Choice> explain(const Chooser& chooser, const StarterRequest& reques
   const std::string method = run::find_preset(c.preset)->meaning;
   choices.push_back({"preset", c.preset,
                      fmt::format("{}{}. `llmz plan --compare` tells what others take.", method,
-                                 request.preset.empty() ? ": the most exact that fits" : "")});
+                                 request.preset.empty() ? ": " + why_preset(c) : "")});
   choices.push_back({"data.path", request.data, fmt::format("{:.0f} training tokens.", chooser.data_tokens())});
   const std::string source = fmt::format("as in the built-in configuration {}, the nearest in size ({} windows a step)",
                                          example.name, example.config.train.global_batch);

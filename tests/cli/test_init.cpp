@@ -69,9 +69,9 @@ TEST_CASE("init writes a configuration that can be planned and trained as it sta
 
 TEST_CASE("init takes a preset and a micro-batch that fit the memory", "[cli]") {
   const TinyRun run;
-  const auto config = [&](const char* memory) {
+  const auto config = [&](const char* model, const char* memory) {
     const Outcome made =
-        run.llmz({"init", "--data", "data", "--model", "llama-60m", "--memory", memory, "mine.json", "--overwrite"});
+        run.llmz({"init", "--data", "data", "--model", model, "--memory", memory, "mine.json", "--overwrite"});
     INFO(made.err);
     REQUIRE(made.exit_code == 0);
     const Outcome plan = run.llmz({"plan", "mine.json", "--json"});
@@ -79,9 +79,14 @@ TEST_CASE("init takes a preset and a micro-batch that fit the memory", "[cli]") 
     CHECK(1.05 * json::parse(plan.out)["total"].get<double>() + 200e6 < std::stod(memory) * 1e9);
     return config_of(run / "mine.json");
   };
-  const json large = config("8GB"), small = config("0.8GB");
+  const json tight = config("llama-3m", "0.25GB");
+  CHECK(tight["preset"] != "full");  // which would fit with fewer windows
+  CHECK(tight["train"]["micro_batch"] == 8);
+  CHECK_THAT(io::read_text(run / "mine.json"), contains("the most exact that fits with 2048 tokens at once"));
+  const json large = config("llama-60m", "8GB"), small = config("llama-60m", "0.8GB");
   CHECK(large["preset"] == "full");
   CHECK(small["preset"] != "full");
+  CHECK_THAT(io::read_text(run / "mine.json"), contains("none fits with 2048 tokens at once"));
   check_refused(run, {"--model", "llama-60m", "--memory", "300MB"}, "llama-60m takes ");
 }
 

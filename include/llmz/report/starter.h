@@ -14,7 +14,7 @@ namespace llmz::report {
 struct StarterRequest {
   std::string data;    ///< folder made by `llmz data prepare`
   std::string model;   ///< name of a model; empty: the largest that data, memory and time are enough for
-  std::string preset;  ///< name of a preset; empty: `full` where it fits, else one that takes less
+  std::string preset;  ///< name of a preset; empty: the most exact that fits with enough tokens at once
   std::string device;  ///< as train.device; empty: auto
   std::string output;  ///< run folder
   std::string file;    ///< where the configuration will lie; models are looked up beside it
