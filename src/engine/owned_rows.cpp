@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include <algorithm>
-
 #include "llmz/core/transfer.h"
 
 namespace llmz::engine {

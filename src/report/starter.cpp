@@ -219,10 +219,6 @@ void set_batches(run::RunConfig& config, int64_t largest_micro_batch, double tok
   config.train.steps = std::max<int64_t>(1, std::llround(tokens / (static_cast<double>(windows) * sequence)));
 }
 
-}  // namespace
-
-namespace {
-
 std::string gigabytes(double bytes) { return fmt::format("{:.2f} GB", bytes * 1e-9); }
 
 /// What a key of the example's optimizer or schedule means.
@@ -243,7 +239,8 @@ std::string meaning(const std::string& key) {
 }
 
 /// All keys of `object` with what they hold, "optimizer.lr" and so on.
-void add_section(std::vector<Choice>& choices, const Json& object, const std::string& path, const std::string& source) {
+void add_section(std::vector<ChosenKey>& choices, const Json& object, const std::string& path,
+                 const std::string& source) {
   for (const auto& [name, value] : object.items()) {
     const std::string key = path + "." + name;
     if (value.is_object()) {
@@ -288,10 +285,10 @@ std::string why_steps(const Chooser& chooser, const StarterRequest& request, con
 }
 
 /// The keys in the order of the documentation.
-std::vector<Choice> explain(const Chooser& chooser, const StarterRequest& request, const Candidate& c,
-                            const Example& example, size_t planned, double speed) {
+std::vector<ChosenKey> explain(const Chooser& chooser, const StarterRequest& request, const Candidate& c,
+                               const Example& example, size_t planned, double speed) {
   const run::TrainConfig& t = c.config.train;
-  std::vector<Choice> choices = {{"model.base", c.name, why_model(chooser, request, c)}};
+  std::vector<ChosenKey> choices = {{"model.base", c.name, why_model(chooser, request, c)}};
   if (chooser.vocabulary() > 0) {
     choices.push_back(
         {"model.vocab_size", chooser.vocabulary(), "The tokenizer's, with which the data were prepared."});

@@ -28,8 +28,8 @@ std::string comment(const std::string& text, const std::string& indent) {
 
 class Printer {
  public:
-  explicit Printer(const std::vector<Choice>& choices) {
-    for (const Choice& choice : choices) {
+  explicit Printer(const std::vector<ChosenKey>& choices) {
+    for (const ChosenKey& choice : choices) {
       why_[choice.key] = choice.why;
       Json* place = &root_;
       for (size_t at = 0; at < choice.key.size();) {
@@ -65,7 +65,7 @@ class Printer {
 
 }  // namespace
 
-std::string commented_json(const std::string& intro, const std::vector<Choice>& choices) {
+std::string commented_json(const std::string& intro, const std::vector<ChosenKey>& choices) {
   return Printer(choices).print(intro);
 }
 

@@ -23,7 +23,7 @@ struct StarterRequest {
 };
 
 /// One key that was chosen.
-struct Choice {
+struct ChosenKey {
   std::string key;  ///< dotted path
   nlohmann::ordered_json value;
   std::string why;  ///< one sentence
@@ -45,6 +45,6 @@ struct Starter {
 Starter make_starter(const StarterRequest& request);
 
 /// JSON with a comment above every key, `intro` above all.
-std::string commented_json(const std::string& intro, const std::vector<Choice>& choices);
+std::string commented_json(const std::string& intro, const std::vector<ChosenKey>& choices);
 
 }  // namespace llmz::report
