@@ -7,10 +7,9 @@
 #include "kernels/cuda/twins.h"
 
 // Which kernels a call of attention takes: cuDNN's where it takes the call, else llmz's own; masks that are not merely
-// causal take the scalar ones. Their backward: delta = Σ
-// dout·out of each row into the workspace, then dq by query blocks and dk, dv by key blocks. Scores are computed once
-// more that way than by one kernel for all three, but every sum has one owner and one order: no atomics, the same bits
-// each time.
+// causal take the scalar ones. Their backward: delta = Σ dout·out of each row into the workspace, then dq by query
+// blocks and dk, dv by key blocks. Scores are computed once more that way than by one kernel for all three, but every
+// sum has one owner and one order: no atomics, the same bits each time.
 
 namespace llmz::cuda {
 namespace {

@@ -127,8 +127,8 @@ Memory::Memory(MemoryPlan plan, Device device) : recording_(false), device_(devi
   }
   void* p = mmap(nullptr, plan_.arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   check(p != MAP_FAILED,
-        "cannot allocate the planned {:.2f} GiB: {}; a smaller micro_batch or a leaner "
-        "'activations' setting needs less (see `llmz plan`)",
+        "cannot allocate the planned {:.2f} GiB: {}; a smaller micro_batch or a leaner 'activations' setting needs "
+        "less (see `llmz plan`)",
         static_cast<double>(plan_.arena_bytes) / (1u << 30), std::strerror(errno));
   madvise(p, plan_.arena_bytes, MADV_HUGEPAGE);  // fewer page faults; harmless where refused
   arena_ = static_cast<std::byte*>(p);

@@ -95,8 +95,7 @@ void check_apart(const Ranks& ranks, const std::vector<Device>& devices) {
     const auto [owner, is_first] = owners.try_emplace(gpu, r);
     check(is_first,
           "rank {} and rank {} would both take {} of host {} ({}), and each needs its own: with train.device = "
-          "\"cuda\" a "
-          "rank takes the GPU of its place on its host",
+          "\"cuda\" a rank takes the GPU of its place on its host",
           owner->second, r, device_name(devices[r]), ranks[r].host, gpu);
   }
 }

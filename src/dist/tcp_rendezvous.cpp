@@ -174,8 +174,7 @@ class Reception {
     }
     fail(
         "--rendezvous {}: after {:.0f} s {} of {} ranks have come; missing: {} (started with --rank and --ranks {}, "
-        "and "
-        "able to reach {}?{}{})",
+        "and able to reach {}?{}{})",
         address_.str(), timeout_, came_, size_, missing, size_, hellos_[0].host,
         strangers_ > 0 ? fmt::format(" {} connections were not llmz's", strangers_) : "",
         refused_ > 0 ? fmt::format(" {} were refused: LLMZ_RENDEZVOUS_TOKEN is another there", refused_) : "");

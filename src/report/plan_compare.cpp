@@ -179,9 +179,8 @@ std::string paper_table(const std::vector<PaperAccount>& accounts, const run::Ru
     text += fmt::format("{:<12}{:>16}{:>26}{:>28.2f}\n", a.preset, paper, a.formula, a.llmz_bytes / kGiB);
   }
   return text +
-         "\nThe papers count a sketch for each of q, k, v, gate and up (CompAct) and nothing of what norms keep. llmz "
-         "keeps "
-         "one code for each\nshared input, and its column holds what the norms' backward needs as well.\n";
+         "\nThe papers count a sketch for each of q, k, v, gate and up (CompAct) and nothing of what norms keep. "
+         "llmz keeps one code for each\nshared input, and its column holds what the norms' backward needs as well.\n";
 }
 
 }  // namespace llmz::report

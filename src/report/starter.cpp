@@ -260,8 +260,7 @@ std::string why_model(const Chooser& chooser, const StarterRequest& request, con
         size, Chooser::wanted(c) * 1e-6);
   }
   return fmt::format(
-      "{}: the largest built-in LLaMA that fits the memory and whose {:.1f} M tokens, 20 a parameter, "
-      "are there{}.",
+      "{}: the largest built-in LLaMA that fits the memory and whose {:.1f} M tokens, 20 a parameter, are there{}.",
       size, Chooser::wanted(c) * 1e-6, request.seconds > 0 ? " in time" : "");
 }
 
@@ -348,8 +347,7 @@ Starter make_starter(const StarterRequest& request) {
   starter.tokens_per_second = speed;
   const std::string intro = fmt::format(
       "A first configuration for {}, written by `llmz init`. `llmz plan` tells its memory to the byte, `llmz train` "
-      "runs "
-      "it; docs/config.md lists every key, and what is not here stands at its default.",
+      "runs it; docs/config.md lists every key, and what is not here stands at its default.",
       request.data);
   starter.text =
       commented_json(intro, explain(chooser, request, c, nearest_example(c.parameters), starter.planned_bytes, speed));

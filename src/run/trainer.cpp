@@ -271,8 +271,7 @@ void check_memory(const engine::EngineOptions& options, int ranks) {
   const MemoryInfo memory = memory_info();
   check(needed <= memory.available || memory.available == 0,
         "this run needs {:.2f} GB and {:.2f} GB are free: lower train.micro_batch, set \"preset\" to \"lean\", or "
-        "choose a "
-        "smaller model (`llmz plan --compare` tells what each method takes)",
+        "choose a smaller model (`llmz plan --compare` tells what each method takes)",
         static_cast<double>(needed) * 1e-9, static_cast<double>(memory.available) * 1e-9);
 }
 

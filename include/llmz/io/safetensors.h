@@ -15,9 +15,8 @@
 
 namespace llmz::io {
 
-/// The safetensors format of Hugging Face: the header's length as 8
-/// little-endian bytes, a JSON header that gives each tensor's dtype, shape and place, then the data, row-major and
-/// without gaps.
+/// The safetensors format of Hugging Face: the header's length as 8 little-endian bytes, a JSON header that gives each
+/// tensor's dtype, shape and place, then the data, row-major and without gaps.
 
 /// A tensor to write.
 struct SafetensorsEntry {

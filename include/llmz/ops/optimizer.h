@@ -15,10 +15,9 @@ void adamw(Exec& exec, const AdamWArgs& args);
 
 /// Adam in the projector's subspace (CompAct, arXiv 2410.15352, Algorithm 2):
 ///   g = Ĝ·grad_scale;  m = β₁m + (1−β₁)g;  v = β₂v + (1−β₂)g²;  N = (m/(1−β₁^step)) / (√(v/(1−β₂^step)) + eps);
-///   w −= lr·weight_decay·w;  w −= lr·alpha·N·Pᵀ, straight into the weight: no update of full size, and no P where a
-///   seed
-/// makes it, outlives this op. weight [m,n]; low.factor, m, v [m,r], contiguous; low has no scale and no extra term;
-/// `step` counts those of the moments.
+///   w −= lr·weight_decay·w;  w −= lr·alpha·N·Pᵀ, straight into the weight
+/// No update of full size, and no P where a seed makes it, outlives this op. weight [m,n]; low.factor, m, v [m,r],
+/// contiguous; low has no scale and no extra term; `step` counts those of the moments.
 struct ProjectedAdamArgs : UpdateArgs, AdamConstants {
   Tensor m = {}, v = {};
   float alpha = 0.25f;

@@ -20,9 +20,8 @@ class AdamWSubspace final : public Rule {
         "optimizer.moments = \"subspace\" with activations.norm.codec = \"shared\": the norm's gain, which changes at "
         "every step, would stand inside the subspace; set activations.norm.codec to store, sketch or quant");
     check(at_refresh_ != "rotate" || made_from_a_seed(*p.grad.low.projector),
-          "optimizer.subspace.at_refresh = \"rotate\" needs the projector before a refresh again, which only gaussian "
-          "and "
-          "sign give; use keep or reset with the others");
+          "optimizer.subspace.at_refresh = \"rotate\" needs the projector before a refresh again, which only "
+          "gaussian and sign give; use keep or reset with the others");
     m_ = keep("exp_avg", p.grad.low.factor.shape, moment_dtype());
     v_ = keep("exp_avg_sq", p.grad.low.factor.shape, moment_dtype());
   }
