@@ -1,115 +1,18 @@
 #include "llmz/ops/attention.h"
 
 #include <cmath>
-#include <limits>
 
 #include "kernels/cpu/attention_pairs.h"
+#include "ops/attention_reference.h"
 #include "ops/checks.h"
 #include "ops/fixture.h"
 #include "ops/reference.h"
 
 using namespace llmz;
 using namespace llmz::test;
+using namespace llmz::test::attention;
 
 namespace {
-
-using Values = std::vector<double>;
-
-struct Sizes {
-  int64_t batch, queries, keys, heads, kv_heads, width;
-  bool causal = true;
-  int64_t window = 0;
-  bool padded = false;  ///< the first sequence altogether, the others less and less
-  Shape q() const { return {batch, queries, heads, width}; }
-  Shape k() const { return {batch, keys, kv_heads, width}; }
-  Shape lse() const { return {batch, heads, queries}; }
-  int64_t length(int64_t b) const { return padded ? keys * b / batch : keys; }
-  ops::AttentionMask mask(Tensor lengths) const { return {causal, window, padded ? lengths : Tensor()}; }
-  HostTensor lengths() const {
-    HostTensor t(DType::i32, {batch});
-    for (int64_t b = 0; b < batch; ++b) t.set(b, static_cast<double>(length(b)));
-    return t;
-  }
-  double scale() const { return 1 / std::sqrt(static_cast<double>(width)); }
-  size_t q_row(int64_t b, int64_t h, int64_t i) const {
-    return static_cast<size_t>(((b * queries + i) * heads + h) * width);
-  }
-  size_t k_row(int64_t b, int64_t h, int64_t j) const {
-    return static_cast<size_t>(((b * keys + j) * kv_heads + h / (heads / kv_heads)) * width);
-  }
-  size_t lse_at(int64_t b, int64_t h, int64_t i) const { return static_cast<size_t>((b * heads + h) * queries + i); }
-
-  /// f(b, h, i, begin, end) for every query row: it sees the keys begin … end − 1.
-  template <class F>
-  void each_row(F&& f) const {
-    for (int64_t b = 0; b < batch; ++b)
-      for (int64_t h = 0; h < heads; ++h)
-        for (int64_t i = 0; i < queries; ++i) {
-          const int64_t position = keys - queries + i;
-          int64_t begin = 0, end = 0;
-          for (int64_t j = 0; j < length(b); ++j) {
-            const int64_t distance = position - j;
-            if ((causal && distance < 0) || (window > 0 && std::abs(distance) >= window)) continue;
-            if (end == 0) begin = j;
-            end = j + 1;
-          }
-          f(b, h, i, begin, end);
-        }
-  }
-  double dot(const Values& x, size_t x_row, const Values& y, size_t y_row) const {
-    double sum = 0;
-    for (size_t c = 0; c < static_cast<size_t>(width); ++c) sum += x[x_row + c] * y[y_row + c];
-    return sum;
-  }
-  void add(Values& to, size_t to_row, double factor, const Values& from, size_t from_row) const {
-    for (size_t c = 0; c < static_cast<size_t>(width); ++c) to[to_row + c] += factor * from[from_row + c];
-  }
-};
-
-struct Forward {
-  Values out, lse;
-};
-struct Gradients {
-  Values dq, dk, dv;
-};
-
-Forward reference_forward(const Sizes& s, const Values& q, const Values& k, const Values& v) {
-  Forward r{Values(q.size()), Values(static_cast<size_t>(s.lse().numel()))};
-  s.each_row([&](int64_t b, int64_t h, int64_t i, int64_t begin, int64_t end) {
-    if (begin == end) return;
-    Values score(static_cast<size_t>(end));
-    double largest = -std::numeric_limits<double>::infinity(), sum = 0;
-    for (int64_t j = begin; j < end; ++j) {
-      const double x = s.scale() * s.dot(q, s.q_row(b, h, i), k, s.k_row(b, h, j));
-      score[static_cast<size_t>(j)] = x;
-      largest = std::max(largest, x);
-    }
-    for (int64_t j = begin; j < end; ++j) sum += std::exp(score[static_cast<size_t>(j)] - largest);
-    r.lse[s.lse_at(b, h, i)] = largest + std::log(sum);
-    for (int64_t j = begin; j < end; ++j) {
-      s.add(r.out, s.q_row(b, h, i), std::exp(score[static_cast<size_t>(j)] - largest) / sum, v, s.k_row(b, h, j));
-    }
-  });
-  return r;
-}
-
-Gradients reference_backward(const Sizes& s, const Values& dout, const Forward& f, const Values& q, const Values& k,
-                             const Values& v) {
-  Gradients g{Values(q.size()), Values(k.size()), Values(v.size())};
-  s.each_row([&](int64_t b, int64_t h, int64_t i, int64_t begin, int64_t end) {
-    const size_t row = s.q_row(b, h, i);
-    const double delta = s.dot(dout, row, f.out, row);
-    for (int64_t j = begin; j < end; ++j) {
-      const size_t key = s.k_row(b, h, j);
-      const double p = std::exp(s.scale() * s.dot(q, row, k, key) - f.lse[s.lse_at(b, h, i)]);
-      const double ds = s.scale() * p * (s.dot(dout, row, v, key) - delta);
-      s.add(g.dq, row, ds, k, key);
-      s.add(g.dk, key, ds, q, row);
-      s.add(g.dv, key, p, dout, row);
-    }
-  });
-  return g;
-}
 
 /// By how much sums may be off whose terms have a factor p or ds that was rounded to bf16: half a unit in its last
 /// place of every term.
@@ -371,67 +274,6 @@ TEST_CASE("attention's gradients without its output do not depend on the number 
       x.backward(false);
       return x.dk;
     });
-  }
-}
-
-TEST_CASE("attention's tiles give the same for every instruction set this processor has") {
-  using namespace llmz::cpu;
-  constexpr int64_t kWidth = 48, kKeys = 3 * kTile, kRows = 61;
-  const auto random = [](int64_t n, unsigned seed) {
-    const Values v = HostTensor::random(DType::f32, {n}, seed, 0.5).values();
-    return std::vector<float>(v.begin(), v.end());
-  };
-  const auto q = random(kTile * kWidth, 1), dout = random(kTile * kWidth, 2), k_t = random(kKeys * kWidth, 3),
-             rows = random(kKeys * kWidth, 4);
-  std::vector<float> delta = random(kTile, 5);
-  const std::vector<float> lse(kTile, 5.5f);
-  struct Result {
-    std::vector<float> sum = std::vector<float>(kTile * kWidth), dq = sum, dk = std::vector<float>(kKeys * kWidth),
-                       dv = dk, total = std::vector<float>(kTile), deltas = total;
-  };
-  const auto run = [&](const AttentionTiles& tiles) {
-    Result r;
-    std::vector<float> largest(kTile), p(kTile * kTile), ds(kTile * kTile), lanes(kTile * kTotalLanes);
-    const QueryTile tile{kRows, kKeys - kRows, kWidth};
-    ForwardTile f{tile,         q.data(),     k_t.data(),     rows.data(),   p.data(),
-                  lanes.data(), r.sum.data(), largest.data(), r.total.data()};
-    tiles.forward(f);
-    BackwardTile b{tile, q.data(), k_t.data()};
-    b.k = rows.data();
-    b.v_t = k_t.data();
-    b.dout = dout.data();
-    b.lse = lse.data();
-    b.delta = delta.data();
-    b.p = p.data();
-    b.ds = ds.data();
-    b.dq = r.dq.data();
-    b.dk = r.dk.data();
-    b.dv = r.dv.data();
-    tiles.backward(b);
-    std::vector<float> dk = r.dk, dv = r.dv, dq = r.dq;  // again, for the deltas that it makes itself
-    b.make_delta = true;
-    b.delta = r.deltas.data();
-    b.dq = dq.data();
-    b.dk = dk.data();
-    b.dv = dv.data();
-    tiles.backward(b);
-    return r;
-  };
-  const Result narrow = run(attention_tiles(Isa::baseline));
-  for (const Isa set : {Isa::avx2, Isa::avx512}) {
-    if (set > widest_isa()) continue;
-    const Result wide = run(attention_tiles(set));
-    const auto compare_arrays = [&](const std::vector<float>& a, const std::vector<float>& b, size_t n) {
-      // The same sums in another order. A score's 48 terms (Σ|q·k| < 20) leave √48·20 roundings in the exponent.
-      const double tolerance = 140 * rounding(DType::f32) * largest(Values(b.begin(), b.end()));
-      for (size_t i = 0; i < n; ++i) REQUIRE(std::fabs(a[i] - b[i]) <= tolerance);
-    };
-    compare_arrays(wide.sum, narrow.sum, kRows * kWidth);
-    compare_arrays(wide.total, narrow.total, kRows);
-    compare_arrays(wide.deltas, narrow.deltas, kRows);
-    compare_arrays(wide.dq, narrow.dq, kRows * kWidth);
-    compare_arrays(wide.dk, narrow.dk, kKeys * kWidth);
-    compare_arrays(wide.dv, narrow.dv, kKeys * kWidth);
   }
 }
 
