@@ -1,50 +1,42 @@
 // Whole models on a GPU against the same models on the CPU: every preset, every precision, resume, graphs.
 #include <cmath>
-#include <cstring>
 
 #include "catch.h"
-#include "llmz/core/random.h"
-#include "llmz/core/transfer.h"
+#include "engine/tiny_engine.h"
 #include "llmz/engine/engine.h"
 #include "llmz/run/checkpoint.h"
 #include "llmz/run/config_io.h"
 #include "llmz/run/generate.h"
 #include "llmz/run/placement.h"
 #include "llmz/run/presets.h"
+#include "run/preset_run.h"
 #include "run/temp_folder.h"
 
 using namespace llmz;
 using namespace llmz::engine;
 using namespace llmz::run;
+using namespace llmz::test;
 
 namespace {
 
-constexpr size_t kTokens = 2 * 24;
+constexpr int64_t kTokens = 2 * 24;
+
+/// Two micro-steps each.
+constexpr TrainOptions kSteps = {.lr = 5e-3, .micro_steps = 2};
 
 /// A tiny model whose heads take the tensor-core attention in bf16, refreshes every 3 steps.
 RunConfig tiny(const std::string& preset, const std::string& architecture, const std::string& device,
                const PrecisionConfig& precision) {
-  RunConfig config;
-  config.model = {.architecture = architecture,
-                  .vocab_size = 61,
-                  .hidden = 64,
-                  .intermediate = 84,
-                  .layers = 2,
-                  .heads = 4,
-                  .context = 32,
-                  .init_std = 0.1f};
-  if (architecture == "llama") config.model.kv_heads = 2;
+  model::ModelConfig model = tiny_model(architecture);
+  model.hidden = 64;
+  model.intermediate = 84;
+  model.init_std = 0.1f;
+  if (architecture == "llama") model.kv_heads = 2;
+  RunConfig config = preset_run(preset, model, 3);
   config.train.micro_batch = 2;
   config.train.sequence = 24;
   config.train.device = device;
   config.precision = precision;
-  config.optimizer.weight_decay = 0.01f;
-  config = with_preset(config, preset);
-  for (auto member : {&nn::ActivationsConfig::qkv_input, &nn::ActivationsConfig::gate_up_input,
-                      &nn::ActivationsConfig::norm, &nn::ActivationsConfig::attention_output,
-                      &nn::ActivationsConfig::gate_up, &nn::ActivationsConfig::down_input}) {
-    (config.activations.*member).projector.refresh = 3;
-  }
   return config;
 }
 
@@ -56,42 +48,12 @@ PrecisionConfig precision(const char* name) {
   return {};
 }
 
-std::vector<int32_t> random_ids(uint64_t first) {
-  const RandomStream random(5, Purpose::test);
-  std::vector<int32_t> ids(kTokens);
-  for (size_t i = 0; i < kTokens; ++i) ids[i] = static_cast<int32_t>(random.below(4 * (first + i), 61));
-  return ids;
-}
-
-/// Two micro-steps and an update; the loss and the gradient's norm.
-std::pair<double, double> step(Engine& engine, int64_t number) {
-  engine.begin_step(number);
-  for (uint64_t micro : {0, 1}) {
-    engine.micro_step(random_ids(100 * micro), random_ids(1000 + 100 * micro), 0.5f / kTokens);
-  }
-  const double norm = engine.update(number, 5e-3);
-  return {engine.loss_sum() / (2 * kTokens), norm};
-}
-
+/// Losses and gradient norms.
 std::vector<double> curve(const RunConfig& config, int64_t steps) {
   Engine engine(engine_options(config));
   engine.initialise(3);
   std::vector<double> all;
-  for (int64_t i = 1; i <= steps; ++i) {
-    const auto [loss, norm] = step(engine, i);
-    all.insert(all.end(), {loss, norm});
-  }
-  return all;
-}
-
-std::vector<std::byte> weights_of(Engine& engine) {
-  std::vector<std::byte> all;
-  for (const Parameter* p : engine.model().parameters()) {
-    HostMirror mirror(&engine.memory(), p->weight);
-    mirror.download();
-    const auto* bytes = static_cast<const std::byte*>(mirror.tensor().data);
-    all.insert(all.end(), bytes, bytes + p->weight.bytes());
-  }
+  for (const StepResult& step : train(engine, steps, kSteps)) all.insert(all.end(), {step.loss, step.norm});
   return all;
 }
 
@@ -100,16 +62,6 @@ double worst_difference(const std::vector<double>& a, const std::vector<double>&
   double worst = 0;
   for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::fabs(a[i] - b[i]) / std::fabs(b[i]));
   return worst;
-}
-
-template <class F>
-void for_every_preset(F&& f) {
-  for (const char* architecture : {"llama", "gpt2"}) {
-    for (const std::string& name : preset_names()) {
-      INFO(name << " on " << architecture);
-      f(name, architecture);
-    }
-  }
 }
 
 }  // namespace
@@ -145,30 +97,26 @@ TEST_CASE("planned bytes are allocated bytes, for every preset in bf16, and no s
     Engine engine(options);
     engine.initialise(3);
     CHECK(engine.memory_plan().arena_bytes == plan.arena_bytes);
-    double first = 0, last = 0;
-    for (int64_t i = 1; i <= 8; ++i) {
-      last = step(engine, i).first;
-      if (i == 1) first = last;
-    }
-    CHECK(last < first);
+    const auto curve = train(engine, 8, kSteps);
+    CHECK(curve.back().loss < curve.front().loss);
   });
 }
 
 TEST_CASE("every preset repeats bit for bit, with graphs and resumed") {
   for_every_preset([](const std::string& name, const std::string& architecture) {
     const RunConfig config = tiny(name, architecture, "cuda", precision("bf16"));
-    const test::TempFolder folder;
+    const TempFolder folder;
     Engine whole(engine_options(config));
     whole.initialise(3);
-    for (int64_t i = 1; i <= 4; ++i) step(whole, i);
+    train(whole, 4, kSteps);
     save_checkpoint(folder.path() / "c", whole, config, nullptr, {.step = 4});
     Engine resumed(engine_options(config));
     load_checkpoint(folder.path() / "c", resumed);
     for (int64_t i = 5; i <= 8; ++i) {
-      const auto expected = step(whole, i);
-      CHECK(step(resumed, i) == expected);
+      const StepResult expected = train_step(whole, i, kSteps);
+      CHECK(train_step(resumed, i, kSteps) == expected);
     }
-    CHECK(weights_of(whole) == weights_of(resumed));
+    CHECK((weight_bytes(whole) == weight_bytes(resumed)));
   });
 }
 
@@ -183,20 +131,21 @@ TEST_CASE("a non-finite gradient is named, and the weights stay") {
   const RunConfig config = tiny("full", "llama", "cuda", precision("bf16"));
   Engine engine(engine_options(config));
   engine.initialise(3);
-  step(engine, 1);
-  const auto before = weights_of(engine);
+  train(engine, 1, kSteps);
+  const auto before = weight_bytes(engine);
+  const auto [tokens, targets] = random_batch(kTokens);
   engine.begin_step(2);
-  engine.micro_step(random_ids(0), random_ids(1000), std::numeric_limits<float>::infinity());
+  engine.micro_step(tokens, targets, std::numeric_limits<float>::infinity());
   CHECK_THROWS_WITH(engine.update(2, 1e-3), contains("gradient "));
-  CHECK(weights_of(engine) == before);
+  CHECK((weight_bytes(engine) == before));
 }
 
 TEST_CASE("generation on a GPU gives the CPU's tokens in fp32") {
-  const test::TempFolder folder;
+  const TempFolder folder;
   const RunConfig config = tiny("full", "llama", "cuda", precision("fp32"));
   Engine engine(engine_options(config));
   engine.initialise(3);
-  for (int64_t i = 1; i <= 10; ++i) step(engine, i);
+  train(engine, 10, kSteps);
   save_checkpoint(folder.path() / "c", engine, config, nullptr, {.step = 10});
   const CheckpointHeader header = open_model(folder.path() / "c");
   const std::vector<int32_t> prompt = {3, 14, 15, 9, 26};

@@ -1,13 +1,14 @@
+#include "llmz/engine/engine.h"
+
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <set>
 
 #include "catch.h"
-#include "llmz/core/random.h"
-#include "llmz/engine/engine.h"
+#include "engine/tiny_engine.h"
 
 using namespace llmz;
+using namespace llmz::test;
 using engine::Engine;
 using engine::EngineOptions;
 
@@ -15,40 +16,17 @@ namespace {
 
 EngineOptions small(int64_t micro_batch) {
   EngineOptions o;
-  o.model = {.architecture = "llama",
-             .vocab_size = 61,
-             .hidden = 24,
-             .intermediate = 40,
-             .layers = 2,
-             .heads = 4,
-             .kv_heads = 2,
-             .context = 32,
-             .init_std = 0.2f};
+  o.model = tiny_model();
+  o.model.kv_heads = 2;
   o.micro_batch = micro_batch;
   o.sequence = 16;
   return o;
 }
 
-std::vector<int32_t> random_ids(size_t count, uint64_t first) {
-  const RandomStream random(5, Purpose::test);
-  std::vector<int32_t> ids(count);
-  for (size_t i = 0; i < count; ++i) ids[i] = static_cast<int32_t>(random.below(4 * (first + i), 61));
-  return ids;
-}
-
-std::vector<float> weights_of(Engine& engine) {
-  std::vector<float> all;
-  for (const Parameter* p : engine.model().parameters()) {
-    const float* w = p->weight.as<float>();
-    all.insert(all.end(), w, w + p->weight.numel());
-  }
-  return all;
-}
-
 }  // namespace
 
 TEST_CASE("a global batch gives the same step however it is split into micro-batches") {
-  const auto tokens = random_ids(4 * 16, 0), targets = random_ids(4 * 16, 1000);
+  const auto [tokens, targets] = random_batch(4 * 16);
   std::vector<std::vector<float>> results;
   std::vector<double> norms;
   for (int64_t micro_batch : {4, 2, 1}) {
@@ -73,24 +51,14 @@ TEST_CASE("a global batch gives the same step however it is split into micro-bat
 }
 
 TEST_CASE("steps repeat bit for bit, and training lowers the loss") {
-  std::vector<std::vector<float>> results;
-  double first_loss = 0, last_loss = 0;
-  for (int run = 0; run < 2; ++run) {
-    Engine engine(small(4));
-    engine.initialise(3);
-    const auto tokens = random_ids(64, 0), targets = random_ids(64, 1000);
-    for (int step = 1; step <= 30; ++step) {
-      engine.begin_step(step);
-      engine.micro_step(tokens, targets, 1.0f / 64);
-      last_loss = engine.loss_sum() / 64;
-      if (step == 1) first_loss = last_loss;
-      engine.update(step, 1e-2);
-    }
-    results.push_back(weights_of(engine));
-  }
-  CHECK(std::memcmp(results[0].data(), results[1].data(), results[0].size() * sizeof(float)) == 0);
-  CHECK(first_loss == Approx(std::log(61.0)).margin(1.0));
-  CHECK(last_loss < 0.5 * first_loss);
+  Engine engine(small(4)), again(small(4));
+  engine.initialise(3);
+  again.initialise(3);
+  const auto curve = train(engine, 30);
+  CHECK(train(again, 30) == curve);
+  CHECK((weight_bytes(engine) == weight_bytes(again)));
+  CHECK(curve.front().loss == Approx(std::log(61.0)).margin(1.0));
+  CHECK(curve.back().loss < 0.5 * curve.front().loss);
 }
 
 TEST_CASE("a digest tells weights apart that differ in one bit, wherever it is") {
@@ -133,13 +101,12 @@ TEST_CASE("planned bytes are allocated bytes") {
 TEST_CASE("a NaN is found in its step, named, and changes no weight") {
   Engine engine(small(2));
   engine.initialise(3);
-  const auto tokens = random_ids(32, 0), targets = random_ids(32, 1000);
+  const auto [tokens, targets] = random_batch(32);
   Parameter& victim = *engine.model().parameters()[4];
   victim.weight.as<float>()[7] = std::numeric_limits<float>::quiet_NaN();
-  const auto before = weights_of(engine);
+  const auto before = weight_bytes(engine);
   engine.begin_step(9);
   engine.micro_step(tokens, targets, 1.0f / 32);
   CHECK_THROWS_WITH(engine.update(9, 1e-3), contains("step 9") && contains("weight " + victim.name));
-  const auto after = weights_of(engine);
-  CHECK(std::memcmp(before.data(), after.data(), before.size() * sizeof(float)) == 0);
+  CHECK((weight_bytes(engine) == before));
 }

@@ -6,11 +6,13 @@
 
 #include "catch.h"
 #include "engine/naive_llama.h"
+#include "engine/tiny_engine.h"
 #include "llmz/core/random.h"
 #include "llmz/engine/engine.h"
 #include "llmz/run/config_io.h"
 #include "llmz/run/placement.h"
 #include "llmz/run/presets.h"
+#include "run/preset_run.h"
 
 using namespace llmz;
 using namespace llmz::engine;
@@ -45,20 +47,11 @@ RunConfig tiny(const std::string& preset) {
   config.train.sequence = kSequence;
   config.train.loss_chunk = 5;
   config = with_preset(config, preset);
-  for (auto member : {&nn::ActivationsConfig::qkv_input, &nn::ActivationsConfig::gate_up_input,
-                      &nn::ActivationsConfig::norm, &nn::ActivationsConfig::attention_output,
-                      &nn::ActivationsConfig::gate_up, &nn::ActivationsConfig::down_input}) {
-    (config.activations.*member).projector.refresh = kRefresh;
-    (config.activations.*member).projector.decomposition = "exact";
+  test::refresh_every(config.activations, kRefresh);
+  for (const nn::ActivationRole& role : nn::activation_roles()) {
+    (config.activations.*role.config).projector.decomposition = "exact";
   }
   return config;
-}
-
-std::vector<int32_t> random_ids(uint64_t first) {
-  const RandomStream random(5, Purpose::test);
-  std::vector<int32_t> ids(kBatch * kSequence);
-  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(random.below(4 * (first + i), 23));
-  return ids;
 }
 
 /// The stream of a tensor's projector that begins at `step`: the run's seed, the tensor's name by FNV-1a, and the step.
@@ -166,8 +159,8 @@ class Duel {
   void run(const std::function<void(int64_t)>& refresh, bool subspace) {
     for (int64_t step = 1; step <= kSteps; ++step) {
       INFO("step " << step);
-      const auto tokens = random_ids(static_cast<uint64_t>(100 * step)),
-                 targets = random_ids(static_cast<uint64_t>(100 * step + 50));
+      const auto [tokens, targets] =
+          test::random_batch(kBatch * kSequence, static_cast<uint64_t>(100 * step), config_.model.vocab_size);
       if ((step - 1) % kRefresh == 0) {
         naive_.forward(tokens);
         refresh(step - 1);

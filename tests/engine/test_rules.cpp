@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "catch.h"
-#include "llmz/core/random.h"
+#include "engine/tiny_engine.h"
 #include "llmz/core/transfer.h"
 #include "llmz/engine/engine.h"
 #include "llmz/engine/owned_rows.h"
@@ -76,15 +76,8 @@ const std::vector<const optim::RuleRow*>& rows() {
 
 EngineOptions options_of(engine::RankPlace place) {
   EngineOptions o;
-  o.model = {.architecture = "llama",
-             .vocab_size = 61,
-             .hidden = 24,
-             .intermediate = 40,
-             .layers = 2,
-             .heads = 4,
-             .kv_heads = 2,
-             .context = 32,
-             .init_std = 0.2f};
+  o.model = tiny_model();
+  o.model.kv_heads = 2;
   o.sequence = kSequence;
   o.optimizer.name = "normed";
   o.rules = rows();
@@ -108,20 +101,14 @@ class Borrowed final : public Communicator {
   Communicator& of_;
 };
 
-std::vector<int32_t> random_ids(int64_t step, int micro_batch, uint64_t kind) {
-  const RandomStream random(5, Purpose::test);
-  std::vector<int32_t> ids(kSequence);
-  const auto first = static_cast<uint64_t>(step * kMicroBatches + micro_batch) * kSequence;
-  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(random.below(4 * (first + i) + kind, 61));
-  return ids;
-}
-
-void train_step(Engine& engine, int64_t step) {
+/// This rank's share of a step's micro-batches.
+void shared_step(Engine& engine, int64_t step) {
   const auto place = engine.options().place;
   engine.begin_step(step);
   for (int i = place.rank; i < kMicroBatches; i += place.size) {
-    engine.micro_step(random_ids(step, i, 0), random_ids(step, i, 1), 1.0f / (kMicroBatches * kSequence),
-                      i + place.size >= kMicroBatches);
+    const auto first = static_cast<uint64_t>((step * kMicroBatches + i) * kSequence);
+    const Batch batch = random_batch(kSequence, first);
+    engine.micro_step(batch.tokens, batch.targets, 1.0f / (kMicroBatches * kSequence), i + place.size >= kMicroBatches);
   }
   engine.update(step, 0.05);
 }
@@ -148,7 +135,7 @@ Result result_of(Engine& engine) {
 std::unique_ptr<Engine> trained(const EngineOptions& options, const engine::MakeCommunicator& make = {}) {
   auto engine = std::make_unique<Engine>(options, make);
   engine->initialise(3);
-  for (int64_t step = 1; step <= kSteps; ++step) train_step(*engine, step);
+  for (int64_t step = 1; step <= kSteps; ++step) shared_step(*engine, step);
   return engine;
 }
 

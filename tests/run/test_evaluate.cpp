@@ -4,7 +4,7 @@
 #include <numbers>
 
 #include "catch.h"
-#include "llmz/core/random.h"
+#include "engine/tiny_engine.h"
 #include "llmz/data/shard.h"
 #include "run/temp_folder.h"
 
@@ -16,13 +16,6 @@ namespace {
 
 constexpr int64_t kTokens = 61, kSequence = 8, kVocab = 29;
 constexpr uint64_t kTextBytes = 200;
-
-std::vector<int32_t> random_ids() {
-  const RandomStream random(9, Purpose::test);
-  std::vector<int32_t> ids(kTokens);
-  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(random.below(4 * i, kVocab));
-  return ids;
-}
 
 /// Loss of token `t` given the tokens from `start` on, by itself in a batch.
 double loss_of(Engine& engine, const std::vector<int32_t>& ids, int64_t start, int64_t t) {
@@ -38,7 +31,7 @@ double loss_of(Engine& engine, const std::vector<int32_t>& ids, int64_t start, i
 
 TEST_CASE("evaluation sums every token's loss once, with the context that the stride gives it") {
   const test::TempFolder temp;
-  const auto ids = random_ids();
+  const auto ids = test::random_ids(kTokens, 0, kVocab);
   data::ShardWriter writer(temp.path() / "val.llmz", kVocab, 0);
   writer.append(ids, kTextBytes);
   writer.finish();
@@ -46,15 +39,9 @@ TEST_CASE("evaluation sums every token's loss once, with the context that the st
   const auto dataset = data::Dataset::open(std::span(&input, 1), "val");
 
   EngineOptions options;
-  options.model = {.architecture = "gpt2",
-                   .vocab_size = kVocab,
-                   .hidden = 16,
-                   .intermediate = 32,
-                   .layers = 1,
-                   .heads = 2,
-                   .context = kSequence,
-                   .norm_eps = 1e-5f,
-                   .init_std = 0.5f};
+  options.model = test::tiny_model("gpt2");
+  options.model.vocab_size = kVocab;
+  options.model.context = kSequence;
   options.micro_batch = 2;
   options.sequence = kSequence;
   options.training = false;

@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "catch.h"
-#include "llmz/core/random.h"
+#include "engine/tiny_engine.h"
 #include "llmz/run/checkpoint.h"
 #include "llmz/run/generate.h"
 #include "run/temp_folder.h"
@@ -39,24 +39,9 @@ std::vector<int32_t> greedy(const CheckpointHeader& header, const std::vector<in
 
 TEST_CASE("generation with the key/value cache equals a fresh pass over the whole text") {
   const test::TempFolder temp;
-  const model::ModelConfig llama{.architecture = "llama",
-                                 .vocab_size = 50,
-                                 .hidden = 32,
-                                 .intermediate = 48,
-                                 .layers = 2,
-                                 .heads = 4,
-                                 .kv_heads = 2,
-                                 .context = 400,
-                                 .init_std = 0.3f};
-  const model::ModelConfig gpt2{.architecture = "gpt2",
-                                .vocab_size = 50,
-                                .hidden = 32,
-                                .intermediate = 64,
-                                .layers = 2,
-                                .heads = 4,
-                                .context = 400,
-                                .norm_eps = 1e-5f,
-                                .init_std = 0.3f};
+  model::ModelConfig llama = test::tiny_model("llama"), gpt2 = test::tiny_model("gpt2");
+  llama.kv_heads = 2;
+  llama.context = gpt2.context = 400;
   for (const auto& config : {llama, gpt2}) {
     INFO(config.architecture);
     const auto header = random_checkpoint(temp.path() / config.architecture, config);

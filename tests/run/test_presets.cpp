@@ -1,89 +1,39 @@
 // What must hold for every preset: plan = allocation, determinism, resume, learning.
 #include <cmath>
-#include <cstring>
 
 #include "catch.h"
-#include "llmz/core/random.h"
+#include "engine/tiny_engine.h"
 #include "llmz/engine/engine.h"
 #include "llmz/ops/matmul.h"
 #include "llmz/run/checkpoint.h"
 #include "llmz/run/config_io.h"
 #include "llmz/run/placement.h"
 #include "llmz/run/presets.h"
+#include "run/preset_run.h"
 #include "run/temp_folder.h"
 
 using namespace llmz;
 using namespace llmz::engine;
 using namespace llmz::run;
+using namespace llmz::test;
 
 namespace {
 
-constexpr size_t kTokens = 4 * 16;
+constexpr int64_t kTokens = 4 * 16;
 
-/// A tiny model under a preset whose refreshes come every 4 steps.
 RunConfig tiny(const std::string& preset, const std::string& architecture) {
-  RunConfig config;
-  config.model = {.architecture = architecture,
-                  .vocab_size = 61,
-                  .hidden = 24,
-                  .intermediate = 40,
-                  .layers = 2,
-                  .heads = 4,
-                  .context = 32,
-                  .init_std = 0.2f};
-  config.train.micro_batch = 4;
-  config.train.sequence = 16;
-  config.train.device = "cpu";
-  config.precision.compute = "fp32";
-  config.optimizer.weight_decay = 0.01f;
-  config = with_preset(config, preset);
-  for (auto member : {&nn::ActivationsConfig::qkv_input, &nn::ActivationsConfig::gate_up_input,
-                      &nn::ActivationsConfig::norm, &nn::ActivationsConfig::attention_output,
-                      &nn::ActivationsConfig::gate_up, &nn::ActivationsConfig::down_input}) {
-    (config.activations.*member).projector.refresh = 4;
-  }
-  return config;
-}
-
-std::vector<int32_t> random_ids(uint64_t first) {
-  const RandomStream random(5, Purpose::test);
-  std::vector<int32_t> ids(kTokens);
-  for (size_t i = 0; i < kTokens; ++i) ids[i] = static_cast<int32_t>(random.below(4 * (first + i), 61));
-  return ids;
-}
-
-double step(Engine& engine, int64_t number) {
-  const auto tokens = random_ids(0), targets = random_ids(1000);
-  engine.begin_step(number);
-  engine.micro_step(tokens, targets, 1.0f / kTokens);
-  const double loss = engine.loss_sum() / kTokens;
-  engine.update(number, 1e-2);
-  return loss;
-}
-
-std::vector<float> weights_of(Engine& engine) {
-  std::vector<float> all;
-  for (const Parameter* p : engine.model().parameters()) {
-    const float* w = p->weight.as<float>();
-    all.insert(all.end(), w, w + p->weight.numel());
-  }
-  return all;
+  return preset_run(preset, tiny_model(architecture), 4);
 }
 
 template <class F>
-void for_every_preset(F&& f) {
-  for (const char* architecture : {"llama", "gpt2"}) {
-    for (const std::string& name : preset_names()) {
-      INFO(name << " on " << architecture);
-      f(tiny(name, architecture));
-    }
-  }
+void for_every_tiny(F&& f) {
+  for_every_preset([&](const std::string& name, const std::string& architecture) { f(tiny(name, architecture)); });
 }
 
 }  // namespace
 
 TEST_CASE("planned bytes are allocated bytes, and a step takes no others, for every preset") {
-  for_every_preset([](RunConfig config) {
+  for_every_tiny([](RunConfig config) {
     for (const char* compute : {"fp32", "bf16"}) {
       CAPTURE(compute);
       config.precision.compute = compute;
@@ -92,7 +42,7 @@ TEST_CASE("planned bytes are allocated bytes, and a step takes no others, for ev
       Engine engine(options);
       engine.initialise(3);
       CHECK(engine.memory_plan().arena_bytes == plan.arena_bytes);
-      for (int64_t i = 1; i <= 5; ++i) CHECK_NOTHROW(step(engine, i));  // a deviation from the plan throws
+      CHECK_NOTHROW(train(engine, 5));  // a deviation from the plan throws
     }
   });
 }
@@ -130,20 +80,14 @@ TEST_CASE("no rank of several takes more memory than rank 0, and all send the sa
 }
 
 TEST_CASE("every preset learns, and repeats bit for bit") {
-  for_every_preset([](const RunConfig& config) {
-    std::vector<std::vector<float>> results;
-    double first = 0, last = 0;
-    for (int run = 0; run < 2; ++run) {
-      Engine engine(engine_options(config));
-      engine.initialise(3);
-      for (int64_t i = 1; i <= 25; ++i) {
-        last = step(engine, i);
-        if (i == 1) first = last;
-      }
-      results.push_back(weights_of(engine));
-    }
-    CHECK(std::memcmp(results[0].data(), results[1].data(), results[0].size() * sizeof(float)) == 0);
-    CHECK(last < 0.8 * first);
+  for_every_tiny([](const RunConfig& config) {
+    Engine engine(engine_options(config)), again(engine_options(config));
+    engine.initialise(3);
+    again.initialise(3);
+    const auto curve = train(engine, 25);
+    CHECK(train(again, 25) == curve);
+    CHECK((weight_bytes(engine) == weight_bytes(again)));
+    CHECK(curve.back().loss < 0.8 * curve.front().loss);
   });
 }
 
@@ -153,20 +97,19 @@ TEST_CASE("bf16 weights of every kind learn on the CPU, and resume bit for bit")
       INFO(set.name << " with " << preset);
       RunConfig config = tiny(preset, "llama");
       config.precision = set.config;
-      const test::TempFolder folder;
+      const TempFolder folder;
       Engine whole(engine_options(config));
       whole.initialise(3);
-      const double first = step(whole, 1);
-      for (int64_t i = 2; i <= 6; ++i) step(whole, i);
+      const double first = train(whole, 6).front().loss;
       save_checkpoint(folder.path() / "c", whole, config, nullptr, {.step = 6});
       Engine resumed(engine_options(config));
       load_checkpoint(folder.path() / "c", resumed);
-      double last = 0;
+      StepResult last;
       for (int64_t i = 7; i <= 20; ++i) {
-        last = step(whole, i);
-        REQUIRE(step(resumed, i) == last);
+        last = train_step(whole, i);
+        REQUIRE(train_step(resumed, i) == last);
       }
-      CHECK(last < first);
+      CHECK(last.loss < first);
     }
   }
 }
@@ -176,10 +119,10 @@ TEST_CASE("a run goes on in another precision from its master copies, and makes 
   half.precision = {.compute = "bf16"};
   full.precision = {.compute = "fp32"};
   for (const bool from_half : {true, false}) {
-    const test::TempFolder folder;
+    const TempFolder folder;
     Engine before(engine_options(from_half ? half : full)), after(engine_options(from_half ? full : half));
     before.initialise(3);
-    for (int64_t i = 1; i <= 3; ++i) step(before, i);
+    train(before, 3);
     save_checkpoint(folder.path() / "c", before, half, nullptr, {.step = 3});
     load_checkpoint(folder.path() / "c", after);
     Engine& with_master = from_half ? before : after;
@@ -200,27 +143,27 @@ TEST_CASE("a run goes on in another precision from its master copies, and makes 
 }
 
 TEST_CASE("every preset resumes with the same losses bit for bit, between refreshes and at one") {
-  for_every_preset([](RunConfig config) {
+  for_every_tiny([](RunConfig config) {
     for (const auto& [saved, compute] : {std::pair<int64_t, const char*>{4, "fp32"}, {6, "fp32"}, {6, "bf16"}}) {
       CAPTURE(saved, compute);
       config.precision.compute = compute;
-      const test::TempFolder folder;
+      const TempFolder folder;
       Engine whole(engine_options(config));
       whole.initialise(3);
-      for (int64_t i = 1; i <= saved; ++i) step(whole, i);
+      train(whole, saved);
       save_checkpoint(folder.path() / "c", whole, config, nullptr, {.step = saved});
       Engine resumed(engine_options(config));
       load_checkpoint(folder.path() / "c", resumed);
       for (int64_t i = saved + 1; i <= saved + 6; ++i) {
         INFO("step " << i);
-        CHECK(step(whole, i) == step(resumed, i));
+        CHECK(train_step(whole, i) == train_step(resumed, i));
       }
     }
   });
 }
 
 TEST_CASE("a global batch gives nearly the same step however it is split into micro-batches") {
-  for_every_preset([](const RunConfig& config) {
+  for_every_tiny([](const RunConfig& config) {
     if (config.activations.qkv_input.projector.kind == "prac") return;  // principal parts see the first micro-batch
     std::vector<double> norms;
     for (const int64_t micro : {4, 2}) {
@@ -229,9 +172,9 @@ TEST_CASE("a global batch gives nearly the same step however it is split into mi
       Engine engine(engine_options(split));
       engine.initialise(3);
       engine.begin_step(1);
-      const auto tokens = random_ids(0), targets = random_ids(1000);
+      const auto [tokens, targets] = random_batch(kTokens);
       const auto size = static_cast<size_t>(micro * 16);
-      for (size_t at = 0; at < kTokens; at += size) {
+      for (size_t at = 0; at < tokens.size(); at += size) {
         engine.micro_step(std::span(tokens).subspan(at, size), std::span(targets).subspan(at, size), 1.0f / kTokens);
       }
       norms.push_back(engine.update(1, 1e-2));
@@ -264,12 +207,8 @@ TEST_CASE("the three choices combine: quantised storage, low-rank gradients, any
     Engine engine(options);
     CHECK(engine.memory_plan().arena_bytes == Engine::plan(options).arena_bytes);
     engine.initialise(3);
-    double first = 0, last = 0;
-    for (int64_t i = 1; i <= 30; ++i) {
-      last = step(engine, i);
-      if (i == 1) first = last;
-    }
-    CHECK(last < 0.8 * first);
+    const auto curve = train(engine, 30);
+    CHECK(curve.back().loss < 0.8 * curve.front().loss);
   }
 }
 
@@ -293,7 +232,7 @@ TEST_CASE("updates through shared sketches of full rank are those of dense gradi
         options.build.precision = {DType::f64, DType::f64};
         Engine engine(options);
         engine.initialise(3);
-        for (int64_t i = 1; i <= 6; ++i) step(engine, i);
+        train(engine, 6);
         results.emplace_back();
         for (const Parameter* p : engine.model().parameters()) {
           results.back().insert(results.back().end(), p->weight.as<double>(),
@@ -321,12 +260,13 @@ TEST_CASE("diagnostics work where a projector wraps what is rebuilt") {
   config.train.diagnostics = 1;
   Engine engine(engine_options(config));
   engine.initialise(3);
-  step(engine, 1);
-  CHECK(engine.diagnose(random_ids(0), random_ids(1000)).size() > 8);
+  train(engine, 1);
+  const auto [tokens, targets] = random_batch(kTokens);
+  CHECK(engine.diagnose(tokens, targets).size() > 8);
 }
 
 TEST_CASE("a checkpoint of another method is refused before anything is read") {
-  const test::TempFolder folder;
+  const TempFolder folder;
   Engine compact(engine_options(tiny("compact_n4", "llama")));
   compact.initialise(3);
   save_checkpoint(folder.path() / "c", compact, tiny("compact_n4", "llama"), nullptr, {.step = 1});
@@ -335,7 +275,7 @@ TEST_CASE("a checkpoint of another method is refused before anything is read") {
 }
 
 TEST_CASE("a preset survives the way through JSON") {
-  for_every_preset([](const RunConfig& config) {
+  for_every_tiny([](const RunConfig& config) {
     const std::string json = to_json(config);
     CHECK(to_json(parse_run_config(json, "run.json")) == json);
   });
@@ -391,9 +331,9 @@ TEST_CASE("diagnostics tell the errors of codes and gradients and change nothing
     Engine plain(engine_options(config));
     measured.initialise(3);
     plain.initialise(3);
-    const auto tokens = random_ids(0), targets = random_ids(1000);
+    const auto [tokens, targets] = random_batch(kTokens);
     for (int64_t i = 1; i <= 3; ++i) {
-      CHECK(step(measured, i) == step(plain, i));
+      CHECK(train_step(measured, i) == train_step(plain, i));
       const auto errors = measured.diagnose(tokens, targets);
       size_t gradients = 0;
       for (const CodeError& e : errors) {
