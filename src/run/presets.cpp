@@ -7,122 +7,111 @@
 namespace llmz::run {
 namespace {
 
+// Each preset as a user could have written it; a code that several roles or presets have is said once.
+
+struct RoleCode {
+  const char* role;
+  std::string code;
+};
+
+/// {"activations": {role: code, ...}} with `more` sections after it.
+std::string method(const std::vector<RoleCode>& roles, const std::string& more = "") {
+  std::string lines;
+  for (const RoleCode& r : roles) lines += fmt::format("{}\n    \"{}\": {}", lines.empty() ? "" : ",", r.role, r.code);
+  return fmt::format("{{\n  \"activations\": {{{}\n  }}{}\n}}\n", lines, more.empty() ? "" : ",\n  " + more);
+}
+
+constexpr const char* kStore = R"({ "codec": "store" })";
+constexpr const char* kShared = R"({ "codec": "shared" })";
+constexpr const char* kRecompute = R"({ "codec": "recompute" })";
+constexpr const char* kFourBits = R"({ "codec": "quant", "bits": 4, "group": 32 })";
+constexpr const char* kEightBits = R"({ "codec": "quant", "bits": 8 })";
+
+/// rank = width / divisor.
+std::string sketch(const char* projector, int divisor) {
+  return fmt::format(R"({{ "codec": "sketch", "projector": "{}", "rank": {}, "refresh": 50 }})", projector,
+                     1.0 / divisor);
+}
+
+std::string prac_sketch(const char* rank, const char* random) {
+  return fmt::format(
+      R"({{ "codec": "sketch", "projector": "prac", "rank": {0}, "random_rank": {0}, "random": "{1}", "refresh": 500 }})",
+      rank, random);
+}
+
 /// CompAct with rank = width / divisor (arXiv 2410.15352): norms, the output projection's input, gate and up stay
 /// exact.
 std::string compact(int divisor) {
-  const std::string sketch =
-      fmt::format(R"({{ "codec": "sketch", "projector": "gaussian", "rank": {}, "refresh": 50 }})", 1.0 / divisor);
-  return fmt::format(R"({{
-  "activations": {{
-    "qkv_input": {0},
-    "gate_up_input": {0},
-    "norm": {{ "codec": "store" }},
-    "down_input": {0}
-  }},
-  "optimizer": {{
+  const std::string code = sketch("gaussian", divisor);
+  return method({{"qkv_input", code}, {"gate_up_input", code}, {"norm", kStore}, {"down_input", code}},
+                R"("optimizer": {
     "moments": "subspace",
-    "subspace": {{ "alpha": 0.25, "at_refresh": "keep" }},
-    "lr_scale": {{ "attention_output": 0.125 }}
-  }}
-}}
-)",
-                     sketch);
+    "subspace": { "alpha": 0.25, "at_refresh": "keep" },
+    "lr_scale": { "attention_output": 0.125 }
+  })");
 }
-
-constexpr const char* kPracSketch =
-    R"({ "codec": "sketch", "projector": "prac", "rank": 0.3, "random_rank": 0.3, "random": "haar", "refresh": 500 })";
-constexpr const char* kPracNonlinear =
-    R"({ "codec": "sketch", "projector": "prac", "rank": 0.2, "random_rank": 0.2, "random": "haar", "refresh": 500 })";
 
 /// PRAC (arXiv 2602.23111): ranks 0.3 + 0.3 for what linear layers read, 0.2 + 0.2 for norms and SwiGLU or GELU.
 std::string prac(bool nonlinear) {
-  const std::string norm = nonlinear ? kPracNonlinear : R"({ "codec": "store" })";
-  const std::string gate_up = nonlinear ? fmt::format(",\n    \"gate_up\": {}", kPracNonlinear) : "";
-  const std::string constant = nonlinear ? ",\n    \"norm_constant\": \"code\"" : "";
-  return fmt::format(R"({{
-  "activations": {{
-    "qkv_input": {0},
-    "gate_up_input": {0},
-    "norm": {1},
-    "attention_output": {0}{2},
-    "down_input": {0}{3}
-  }}
-}}
-)",
-                     kPracSketch, norm, gate_up, constant);
+  const std::string linear = prac_sketch("0.3", "haar"), other = prac_sketch("0.2", "haar");
+  std::vector<RoleCode> roles = {{"qkv_input", linear},
+                                 {"gate_up_input", linear},
+                                 {"norm", nonlinear ? other : kStore},
+                                 {"attention_output", linear},
+                                 {"down_input", linear}};
+  if (nonlinear) roles.insert(roles.end(), {{"gate_up", other}, {"norm_constant", "\"code\""}});
+  return method(roles);
 }
 
 /// PRAC as llmz makes it fast: sign groups as the random part, which take no product, and the down projection's input
 /// rebuilt from gate and up, which are kept anyway: exact, and no bytes.
-constexpr const char* kPracSign = R"({
-  "activations": {
-    "qkv_input": { "codec": "sketch", "projector": "prac", "rank": 0.3, "random_rank": 0.3, "random": "sign", "refresh": 500 },
-    "gate_up_input": { "codec": "sketch", "projector": "prac", "rank": 0.3, "random_rank": 0.3, "random": "sign", "refresh": 500 },
-    "norm": { "codec": "store" },
-    "attention_output": { "codec": "store" },
-    "down_input": { "codec": "recompute" }
-  }
+std::string prac_sign() {
+  const std::string code = prac_sketch("0.3", "sign");
+  return method({{"qkv_input", code},
+                 {"gate_up_input", code},
+                 {"norm", kStore},
+                 {"attention_output", kStore},
+                 {"down_input", kRecompute}});
 }
-)";
 
-constexpr const char* kCheckpoint = R"({
-  "activations": { "block": { "codec": "recompute" } }
+/// Inputs of 4 bits, attention of 8, and the MLP's product rebuilt from gate and up.
+std::string quantised(const char* gate_up, const std::string& more = "") {
+  return method({{"qkv_input", kFourBits},
+                 {"gate_up_input", kFourBits},
+                 {"norm", kShared},
+                 {"qkv", kEightBits},
+                 {"attention_output", kEightBits},
+                 {"gate_up", gate_up},
+                 {"down_input", kRecompute}},
+                more);
 }
-)";
 
-constexpr const char* kLean = R"({
-  "activations": {
-    "qkv_input": { "codec": "quant", "bits": 4, "group": 32 },
-    "gate_up_input": { "codec": "quant", "bits": 4, "group": 32 },
-    "norm": { "codec": "shared" },
-    "qkv": { "codec": "quant", "bits": 8 },
-    "attention_output": { "codec": "quant", "bits": 8 },
-    "gate_up": { "codec": "recompute" },
-    "down_input": { "codec": "recompute" }
-  },
-  "optimizer": { "moments": "factored", "first_moment_bits": 8 }
+std::string fast() {
+  const std::string code = sketch("sign", 4);
+  return method({{"qkv_input", code},
+                 {"gate_up_input", code},
+                 {"norm", kStore},
+                 {"attention_output", kStore},
+                 {"down_input", code}});
 }
-)";
-
-constexpr const char* kQuant4 = R"({
-  "activations": {
-    "qkv_input": { "codec": "quant", "bits": 4, "group": 32 },
-    "gate_up_input": { "codec": "quant", "bits": 4, "group": 32 },
-    "norm": { "codec": "shared" },
-    "qkv": { "codec": "quant", "bits": 8 },
-    "attention_output": { "codec": "quant", "bits": 8 },
-    "gate_up": { "codec": "quant", "bits": 4, "group": 32 },
-    "down_input": { "codec": "recompute" }
-  }
-}
-)";
-
-constexpr const char* kFast = R"({
-  "activations": {
-    "qkv_input": { "codec": "sketch", "projector": "sign", "rank": 0.25, "refresh": 50 },
-    "gate_up_input": { "codec": "sketch", "projector": "sign", "rank": 0.25, "refresh": 50 },
-    "norm": { "codec": "store" },
-    "attention_output": { "codec": "store" },
-    "down_input": { "codec": "sketch", "projector": "sign", "rank": 0.25, "refresh": 50 }
-  }
-}
-)";
 
 }  // namespace
 
 const std::vector<Preset>& presets() {
   static const std::vector<Preset> all = {
       {"full", "everything exact, AdamW", "{}\n"},
-      {"checkpoint", "activation checkpointing: a block's input alone, its forward again in backward", kCheckpoint},
+      {"checkpoint", "activation checkpointing: a block's input alone, its forward again in backward",
+       method({{"block", kRecompute}})},
       {"compact_n2", "CompAct, rank n/2", compact(2)},
       {"compact_n4", "CompAct, rank n/4", compact(4)},
       {"compact_n8", "CompAct, rank n/8", compact(8)},
       {"prac_linear", "PRAC on what linear layers read, 0.3 + 0.3", prac(false)},
       {"prac", "PRAC with norms and SwiGLU or GELU too, 0.2 + 0.2", prac(true)},
-      {"prac_sign", "PRAC at its fastest: sign groups for the random part, products rebuilt", kPracSign},
-      {"quant4", "4 bits in groups of 32, attention 8 bits, AdamW", kQuant4},
-      {"lean", "least memory: 4-bit inputs, the rest rebuilt, factored and 8-bit moments", kLean},
-      {"fast", "most tokens a second: sign sketches, rank n/4", kFast},
+      {"prac_sign", "PRAC at its fastest: sign groups for the random part, products rebuilt", prac_sign()},
+      {"quant4", "4 bits in groups of 32, attention 8 bits, AdamW", quantised(kFourBits)},
+      {"lean", "least memory: 4-bit inputs, the rest rebuilt, factored and 8-bit moments",
+       quantised(kRecompute, R"("optimizer": { "moments": "factored", "first_moment_bits": 8 })")},
+      {"fast", "most tokens a second: sign sketches, rank n/4", fast()},
   };
   return all;
 }
