@@ -14,7 +14,8 @@ using namespace report;
 struct BenchMatmulOptions {
   int64_t tokens = 2048, hidden = 512, intermediate = 1376, vocabulary = 32000, loss_chunk = 1024, threads = 0;
   double seconds = 0.5;
-  std::string device = "auto", precision;
+  std::string device = "auto";
+  std::optional<run::Compute> precision;
   bool json = false;
 };
 

@@ -23,7 +23,8 @@ using namespace report;
 struct BenchOpsOptions {
   int64_t batch = 8, sequence = 256, hidden = 512, heads = 8, intermediate = 1376, vocabulary = 32000, threads = 0;
   double seconds = 0.3;
-  std::string only, device = "auto", precision;
+  std::string only, device = "auto";
+  std::optional<run::Compute> precision;
   bool json = false;
 
   int64_t tokens() const { return batch * sequence; }

@@ -14,7 +14,9 @@ namespace llmz::cli {
 namespace {
 
 struct EvalOptions {
-  std::string checkpoint, split = "val", device = "auto", precision;
+  std::string checkpoint, device = "auto";
+  data::Split split = data::Split::validation;
+  std::optional<run::Compute> precision;
   std::vector<std::string> data;
   int64_t stride = 0, sequence = 0, batch = 8, max_batches = 0, threads = 0;
   bool json = false;
@@ -105,9 +107,7 @@ Command add_eval(CLI::App& app) {
   CLI::App* parser = app.add_subcommand("eval", "Loss, perplexity and bits per byte of a checkpoint");
   parser->add_option("CHECKPOINT", options->checkpoint, "Checkpoint, run folder, or Hugging Face folder")->required();
   parser->add_option("--data", options->data, "Prepared folder, shard files or patterns")->required();
-  parser->add_option("--split", options->split, "train or val, of a prepared folder")
-      ->check(CLI::IsMember({"train", "val"}))
-      ->capture_default_str();
+  add_choice(*parser, "--split", options->split, data::splits(), "train or val, of a prepared folder");
   parser->add_option("--sequence", options->sequence, "Tokens in a window; 0 = as trained")->check(at_least(0));
   parser
       ->add_option("--stride", options->stride,

@@ -10,7 +10,8 @@ namespace {
 
 struct GenerateOptions {
   std::string checkpoint, prompt;
-  std::string device = "auto", precision;
+  std::string device = "auto";
+  std::optional<run::Compute> precision;
   int64_t tokens = 100, threads = 0;
   run::SamplingOptions sampling;
 };

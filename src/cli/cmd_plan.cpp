@@ -16,8 +16,17 @@ namespace {
 
 constexpr int kMostRanks = 1'000'000;
 
+/// Whose count of what is stored.
+enum class Accounting : uint8_t { llmz, paper };
+
+const config::Names<Accounting>& accountings() {
+  static const config::Names<Accounting> names = {{"llmz", Accounting::llmz}, {"paper", Accounting::paper}};
+  return names;
+}
+
 struct PlanOptions {
-  std::string config, show, accounting = "llmz";
+  std::string config, show;
+  Accounting accounting = Accounting::llmz;
   std::vector<std::string> overrides;
   int ranks = 1;
   bool json = false, verbose = false, compare = false, presets = false;
@@ -48,7 +57,7 @@ std::string among(const std::vector<report::MethodPlan>& plans) {
 }
 
 int compare(const run::RunConfig& config, const PlanOptions& options) {
-  if (options.accounting == "paper") {
+  if (options.accounting == Accounting::paper) {
     check(!options.json, "--accounting paper is a table for people; leave --json out");
     check(options.ranks == 1, "--accounting paper counts what any one rank stores; leave --ranks out");
     fmt::print("{}", report::paper_table(report::paper_accounting(config, run::preset_names()), config));
@@ -93,7 +102,8 @@ int plan(const PlanOptions& options) {
   const run::RunConfig config = run::load_run_config(options.config, options.overrides);
   data::micro_steps(config.train.global_batch, config.train.micro_batch, options.ranks);  // can they share a step?
   run::use_threads(config.train.threads);  // some workspaces grow with them
-  return options.compare || options.accounting == "paper" ? compare(config, options) : plan_one(config, options);
+  return options.compare || options.accounting == Accounting::paper ? compare(config, options)
+                                                                    : plan_one(config, options);
 }
 
 }  // namespace
@@ -109,9 +119,8 @@ Command add_plan(CLI::App& app) {
       ->capture_default_str();
   parser->add_flag("--compare", options->compare,
                    "One row for each preset, in the place of the configuration's method");
-  parser->add_option("--accounting", options->accounting, "`paper`: linear layers' inputs as the papers count them")
-      ->check(CLI::IsMember({"llmz", "paper"}))
-      ->capture_default_str();
+  add_choice(*parser, "--accounting", options->accounting, accountings(),
+             "`paper`: linear layers' inputs as the papers count them");
   parser->add_flag("--presets", options->presets, "List the presets");
   parser->add_option("--show", options->show, "Print a preset as JSON")->type_name("PRESET");
   parser->add_flag("--json", options->json, "Bytes by category as JSON");

@@ -1,6 +1,8 @@
+#include <algorithm>
 #include <charconv>
 #include <limits>
 
+#include "llmz/config/schema.h"
 #include "llmz/core/error.h"
 #include "src/cli/commands.h"
 
@@ -12,6 +14,18 @@ void add_set_option(CLI::App& parser, std::vector<std::string>& overrides) {
       ->expected(1)
       ->allow_extra_args(false)  // what follows a KEY=VALUE is something else
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+void add_field_option(CLI::App& parser, const config::Field& field, void* object) {
+  std::string name = "--" + field.path;
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return c == '_' || c == '.'; }, '-');
+  const auto take = [field, object, name](const std::string& value) {
+    config::set_from_text(field, object, value, name);
+  };
+  CLI::Option* option = parser.add_option_function<std::string>(name, take, field.meaning);
+  const config::Json value = config::value_of(field, object);
+  if (!value.is_null()) option->default_str(value.is_string() ? value.get<std::string>() : value.dump());
 }
 
 namespace {
@@ -62,12 +76,13 @@ CLI::Validator amount(std::vector<std::pair<std::string, double>> units) {
 
 void set_example(CLI::App& parser, const std::string& example) { parser.footer("Example:\n  " + example); }
 
-void add_placement(CLI::App& parser, std::string& device, std::string& precision) {
+void add_placement(CLI::App& parser, std::string& device, std::optional<run::Compute>& precision) {
   parser.add_option("--device", device, "auto, cpu, cuda or cuda:1 …")->capture_default_str();
+  const auto take = [&precision](const std::string& name) { precision = run::computes().value(name, "--precision"); };
   parser
-      .add_option("--precision", precision,
-                  "auto, fp32, tf32 or bf16; as trained on a GPU, fp32 on the CPU, where not given")
-      ->check(CLI::IsMember({"auto", "fp32", "tf32", "bf16"}));
+      .add_option_function<std::string>(
+          "--precision", take, "auto, fp32, tf32 or bf16; as trained on a GPU, fp32 on the CPU, where not given")
+      ->check(CLI::IsMember(run::computes().list()));
 }
 
 }  // namespace llmz::cli

@@ -23,7 +23,6 @@ void validate(const QuantConfig& q, const std::string& where, bool needed) {
         "{}.group = {} must be at least 0, and even with 4 bits: two numbers share a byte", where, q.group);
   const bool power_of_two = q.rotate == 0 || (q.rotate >= 2 && q.rotate <= 1024 && (q.rotate & (q.rotate - 1)) == 0);
   check(power_of_two, "{}.rotate = {} must be 0 or a power of two from 2 to 1024", where, q.rotate);
-  roundings().value(q.rounding, where + ".rounding");
 }
 
 }  // namespace llmz::codec

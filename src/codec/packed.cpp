@@ -14,7 +14,7 @@ Packed::Packed(const CodecOptions& options, std::string name, const QuantConfig&
       format_{.bits = static_cast<int>(quant.bits),
               .group = quant.group,
               .rotate = quant.rotate,
-              .stochastic = roundings().value(quant.rounding, "rounding") == Rounding::stochastic},
+              .stochastic = quant.rounding == Rounding::stochastic},
       dtype_(options.dtype),
       layer_(layer),
       clock_(options.clock) {}

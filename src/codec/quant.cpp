@@ -1,3 +1,4 @@
+#include "llmz/codec/settings.h"
 #include "src/codec/packed.h"
 #include "src/codec/parts.h"
 
@@ -29,10 +30,22 @@ std::unique_ptr<Part> make_part(const CodecOptions& options, const std::string& 
   return std::make_unique<Quant>(options, name, stream);
 }
 
-}  // namespace
-
 std::unique_ptr<Codec> make_quant(const CodecOptions& options, Memory& memory) {
   return std::make_unique<Parted>(options, memory, make_part);
+}
+
+void check_settings(const CodecConfig& config, const std::string& where, int64_t) {
+  validate(config.quant, where, /*needed=*/true);
+}
+
+}  // namespace
+
+CodecRow quant_row() {
+  return {.name = "quant",
+          .meaning = "in 8 or 4 bits",
+          .fields = config::Fields<CodecConfig>().object("", &CodecConfig::quant, quant_fields()),
+          .check = check_settings,
+          .make = make_quant};
 }
 
 }  // namespace llmz::codec

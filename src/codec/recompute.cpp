@@ -1,8 +1,9 @@
-#include "llmz/codec/codec.h"
+#include "llmz/codec/settings.h"
 
 namespace llmz::codec {
 namespace {
 
+/// Keeps nothing and asks `rebuild` for x in backward. As exact as what it is rebuilt from.
 class Recompute final : public Codec {
  public:
   explicit Recompute(const CodecOptions& options)
@@ -31,8 +32,15 @@ class Recompute final : public Codec {
 
 }  // namespace
 
-std::unique_ptr<Codec> make_recompute(const CodecOptions& options, Memory&) {
-  return std::make_unique<Recompute>(options);
+CodecRow recompute_row() {
+  const auto make = [](const CodecOptions& options, Memory&) -> std::unique_ptr<Codec> {
+    return std::make_unique<Recompute>(options);
+  };
+  return {.name = "recompute",
+          .meaning = "nothing; made again in backward",
+          .serves = serves_rebuilt,
+          .make = make,
+          .keeps = false};
 }
 
 }  // namespace llmz::codec

@@ -4,51 +4,39 @@
 #include "llmz/core/error.h"
 
 namespace llmz::codec {
-namespace {
 
-bool any(const RoleFacts&) { return true; }
-bool rebuilt(const RoleFacts& role) { return role.rebuilds; }
-bool shared(const RoleFacts& role) { return role.shares_input; }
-
-config::Fields<CodecConfig> with_projector() {
-  return config::Fields<CodecConfig>().object("", &CodecConfig::projector, subspace::projector_fields());
-}
-config::Fields<CodecConfig> with_quant() {
-  return config::Fields<CodecConfig>().object("", &CodecConfig::quant, quant_fields());
-}
-
-void check_sketch(const CodecConfig& config, const std::string& where, int64_t width) {
-  validate(config.projector, where, width);
-  validate(config.quant, where, /*needed=*/false);
-}
-void check_quant(const CodecConfig& config, const std::string& where, int64_t) {
-  validate(config.quant, where, /*needed=*/true);
-}
-
-const CodecRow* find(const std::string& name) {
-  const auto& rows = codec_rows();
-  const auto made = [&](const CodecRow& row) { return row.name == name && row.make != nullptr; };
-  const auto row = std::find_if(rows.begin(), rows.end(), made);
-  return row == rows.end() ? nullptr : &*row;
-}
-
-}  // namespace
+CodecRow store_row();
+CodecRow recompute_row();
+CodecRow sketch_row();
+CodecRow quant_row();
 
 const std::vector<CodecRow>& codec_rows() {
-  static const std::vector<CodecRow> rows = {
-      {"shared", "nothing of its own: the code of a linear layer's input", shared, {}, nullptr, nullptr},
-      {"store", "as it is", any, {}, nullptr, make_store},
-      {"recompute", "nothing; made again in backward", rebuilt, {}, nullptr, make_recompute},
-      {"sketch", "its product with a projector", any, with_projector().merge(with_quant()), check_sketch, make_sketch},
-      {"quant", "in 8 or 4 bits", any, with_quant(), check_quant, make_quant},
-  };
+  const auto shared = [](const RoleFacts& role) { return role.shares_input; };
+  static const std::vector<CodecRow> rows = {{.name = "shared",
+                                              .meaning = "nothing of its own: the code of a linear layer's input",
+                                              .serves = shared,
+                                              .keeps = false},
+                                             store_row(),
+                                             recompute_row(),
+                                             sketch_row(),
+                                             quant_row()};
   return rows;
 }
 
+bool serves_all(const RoleFacts&) { return true; }
+bool serves_rebuilt(const RoleFacts& role) { return role.rebuilds; }
+
+const CodecRow& codec_row(const std::string& name) {
+  const auto& rows = codec_rows();
+  const auto row = std::find_if(rows.begin(), rows.end(), [&](const CodecRow& each) { return each.name == name; });
+  check(row != rows.end(), "codec '{}' is unknown; known: {}", name, fmt::join(codec_names(), ", "));
+  return *row;
+}
+
 std::unique_ptr<Codec> make_codec(const CodecOptions& options, Memory& memory) {
-  const CodecRow* row = find(options.config.codec);
-  check(row != nullptr, "codec '{}' is unknown; known: {}", options.config.codec, fmt::join(codec_names(), ", "));
-  return probed(row->make(options, memory), options, memory);
+  const CodecRow& row = codec_row(options.config.codec);
+  check(row.make != nullptr, "codec '{}' is made by no one; known: {}", row.name, fmt::join(codec_names(), ", "));
+  return probed(row.make(options, memory), options, memory);
 }
 
 std::vector<std::string> codec_names() {
@@ -60,10 +48,11 @@ std::vector<std::string> codec_names() {
 }
 
 void validate(const CodecConfig& config, const std::string& where, int64_t width) {
-  const CodecRow* row = find(config.codec);
-  check(row != nullptr, "{}.codec = \"{}\" is not known; allowed: {}", where, config.codec,
-        fmt::join(codec_names(), ", "));
-  if (row->check != nullptr) row->check(config, where, width);
+  const auto names = codec_names();
+  check(std::find(names.begin(), names.end(), config.codec) != names.end(),
+        "{}.codec = \"{}\" is not known; allowed: {}", where, config.codec, fmt::join(names, ", "));
+  const CodecRow& row = codec_row(config.codec);
+  if (row.check != nullptr) row.check(config, where, width);
 }
 
 }  // namespace llmz::codec

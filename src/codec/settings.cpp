@@ -4,7 +4,6 @@ namespace llmz::codec {
 namespace {
 
 using config::between;
-using config::one_of;
 
 constexpr double kMaxWidth = 1 << 20;  // above what any machine trains
 
@@ -18,7 +17,7 @@ config::Fields<QuantConfig> quant_fields() {
       .key("group", &Q::group, "numbers that share a scale; 0 = a row", between(0, kMaxWidth))
       .key("rotate", &Q::rotate, "block size of a random Hadamard rotation before rounding, a power of two; 0 = none",
            between(0, 1024))
-      .key("rounding", &Q::rounding, "to the nearest level, or at random without bias", one_of(roundings().list()));
+      .key("rounding", &Q::rounding, "to the nearest level, or at random without bias", roundings());
 }
 
 config::Fields<GradientConfig> gradient_fields() {
@@ -27,7 +26,7 @@ config::Fields<GradientConfig> gradient_fields() {
       .key("form", &G::form,
            "`auto`: low-rank where the input is kept as a sketch, else dense; `low_rank`: there too, through the "
            "projector below of the input that backward has; `dense`: none may be low-rank",
-           one_of(gradient_forms().list()))
+           gradient_forms())
       .object("", &G::projector, subspace::projector_fields());
 }
 

@@ -1,3 +1,4 @@
+#include "llmz/codec/settings.h"
 #include "llmz/ops/matmul.h"
 #include "llmz/ops/projector.h"
 #include "llmz/subspace/projector_source.h"
@@ -55,10 +56,27 @@ std::unique_ptr<Part> make_part(const CodecOptions& options, const std::string& 
   return std::make_unique<Sketch>(options, name, width, stream, memory);
 }
 
-}  // namespace
-
 std::unique_ptr<Codec> make_sketch(const CodecOptions& options, Memory& memory) {
   return std::make_unique<Parted>(options, memory, make_part);
+}
+
+void check_settings(const CodecConfig& config, const std::string& where, int64_t width) {
+  validate(config.projector, where, width);
+  validate(config.quant, where, /*needed=*/false);
+}
+
+}  // namespace
+
+CodecRow sketch_row() {
+  using config::Fields;
+  const auto projector = Fields<CodecConfig>().object("", &CodecConfig::projector, subspace::projector_fields());
+  const auto packing = Fields<CodecConfig>().object("", &CodecConfig::quant, quant_fields());
+  return {.name = "sketch",
+          .meaning = "its product with a projector",
+          .fields = Fields<CodecConfig>(projector).merge(packing),
+          .check = check_settings,
+          .make = make_sketch,
+          .is_sketch = true};
 }
 
 }  // namespace llmz::codec

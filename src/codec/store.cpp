@@ -1,8 +1,9 @@
-#include "llmz/codec/codec.h"
+#include "llmz/codec/settings.h"
 
 namespace llmz::codec {
 namespace {
 
+/// Keeps x as it is (a share of the buffer, no copy). Exact.
 class Store final : public Codec {
  public:
   CodecFacts facts() const override { return {.exact = true, .input_category = Category::codes}; }
@@ -16,6 +17,9 @@ class Store final : public Codec {
 
 }  // namespace
 
-std::unique_ptr<Codec> make_store(const CodecOptions&, Memory&) { return std::make_unique<Store>(); }
+CodecRow store_row() {
+  const auto make = [](const CodecOptions&, Memory&) -> std::unique_ptr<Codec> { return std::make_unique<Store>(); };
+  return {.name = "store", .meaning = "as it is", .make = make, .exact = true};
+}
 
 }  // namespace llmz::codec

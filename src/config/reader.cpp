@@ -26,10 +26,31 @@ bool is_utf8(const Json& value) {
   }
 }
 
-/// Whether a key of this type is written as `T*` in a Slot.
-template <class T>
+/// Whether the key's member is one of these alternatives of Slot.
+template <class... T>
 bool holds(const Field* field, void* object) {
-  return field != nullptr && std::holds_alternative<T*>(field->slot(object));
+  if (field == nullptr) return false;
+  const Slot slot = field->slot(object);
+  return (std::holds_alternative<T>(slot) || ...);
+}
+
+/// What a command line says of a key, as JSON of the key's type; `field` may be null: an object, or no key at all.
+Text text_of(const Field* field, void* object, const std::string& path, const std::string& value,
+             const std::string& source) {
+  const Json parsed = Json::parse(value, nullptr, /*allow_exceptions=*/false);
+  Text text{.root = value, .source = source, .lines = {}};
+  const bool is_text = holds<std::string*, std::optional<std::string>*, Named>(field, object);
+  const bool is_list = holds<std::vector<std::string>*>(field, object);
+  const bool has_keys = parsed.is_object() || holds<std::vector<Choice>*>(field, object);
+  if (has_keys) text = parse_text(value, source, path);  // again, for its duplicate keys
+  text.lines.clear();
+  if (is_list && !parsed.is_array()) {
+    text.root = split(value);
+  } else if (!has_keys && !parsed.is_discarded() && (!is_text || parsed.is_string())) {
+    text.root = parsed;
+  }
+  check(is_utf8(text.root), "\"{}\": the value is not valid UTF-8", path);
+  return text;
 }
 
 }  // namespace
@@ -39,7 +60,7 @@ void Reader::apply_override(const std::string& argument) {
   const std::string source = "--set " + argument;
   check(equals != std::string::npos && equals > 0, "{}: must be key=value, as in --set train.steps=1000", source);
   const std::string path = argument.substr(0, equals), value = argument.substr(equals + 1);
-  const Text text = override_text(path, value, source);
+  const Text text = text_of(schema_.find(path), object_, path, value, source);
   apply(text, path, text.root);
 }
 
@@ -71,23 +92,9 @@ void Reader::apply_members(const Text& text, const std::string& path, const Json
   }
 }
 
-/// What stands behind the = of an override, as JSON of the key's type.
-Text Reader::override_text(const std::string& path, const std::string& value, const std::string& source) const {
-  const Json parsed = Json::parse(value, nullptr, /*allow_exceptions=*/false);
-  Text text{.root = value, .source = source, .lines = {}};
-  const Field* field = schema_.find(path);
-  const bool is_text = holds<std::string>(field, object_);
-  const bool is_list = holds<std::vector<std::string>>(field, object_);
-  const bool has_keys = parsed.is_object() || holds<std::vector<Choice>>(field, object_);
-  if (has_keys) text = parse_text(value, source, path);  // again, for its duplicate keys
-  text.lines.clear();
-  if (is_list && !parsed.is_array()) {
-    text.root = split(value);
-  } else if (!has_keys && !parsed.is_discarded() && (!is_text || parsed.is_string())) {
-    text.root = parsed;
-  }
-  check(is_utf8(text.root), "--set {}: the value is not valid UTF-8", path);
-  return text;
+void set_from_text(const Field& field, void* object, const std::string& value, const std::string& source) {
+  const Text text = text_of(&field, object, field.path, value, source);
+  assign(field, object, text, field.path, text.root);
 }
 
 }  // namespace llmz::config

@@ -37,14 +37,12 @@ class Assign {
     *slot = number;
   }
 
-  void operator()(std::string* slot) const {
-    if (!value_.is_string()) wrong_type("a text");
-    const std::string text = value_.get<std::string>();
-    const auto& choices = field_.allowed.choices;
-    check(choices.empty() || std::find(choices.begin(), choices.end(), text) != choices.end(),
-          "{}: \"{}\" = {} is not known; allowed: {}", where(), path_, shown(value_), fmt::join(choices, ", "));
-    *slot = text;
+  void operator()(std::string* slot) const { *slot = known_text(); }
+  void operator()(std::optional<std::string>* slot) const {
+    slot->reset();
+    if (!value_.is_null()) *slot = known_text();
   }
+  void operator()(const Named& slot) const { slot.set(known_text(), path_); }
 
   void operator()(std::vector<std::string>* slot) const {
     if (!value_.is_array()) wrong_type("a list of texts");
@@ -70,6 +68,16 @@ class Assign {
 
   [[noreturn]] void wrong_type(const char* expected) const {
     fail("{}: \"{}\" must be {}, not {} ({})", where(), path_, expected, shown(value_), value_.type_name());
+  }
+
+  /// One of the field's choices where it has any.
+  std::string known_text() const {
+    if (!value_.is_string()) wrong_type("a text");
+    std::string text = value_.get<std::string>();
+    const auto& choices = field_.allowed.choices;
+    check(choices.empty() || std::find(choices.begin(), choices.end(), text) != choices.end(),
+          "{}: \"{}\" = {} is not known; allowed: {}", where(), path_, shown(value_), fmt::join(choices, ", "));
+    return text;
   }
 
   void check_range(double number) const {
@@ -108,6 +116,8 @@ struct ToJson {
     return *slot;
   }
   Json operator()(const float* slot) const { return decimal_double(*slot); }
+  Json operator()(const std::optional<std::string>* slot) const { return *slot ? Json(**slot) : Json(); }
+  Json operator()(const Named& slot) const { return slot.get(); }
   Json operator()(const std::vector<Choice>* slot) const {
     Json list = Json::array();
     for (const Choice& choice : *slot) list.push_back(choice_to_json(*field.list, choice));
@@ -130,6 +140,8 @@ std::string type_name(const Slot& slot) {
     const char* operator()(uint64_t*) const { return "whole number"; }
     const char* operator()(float*) const { return "number"; }
     const char* operator()(std::string*) const { return "text"; }
+    const char* operator()(std::optional<std::string>*) const { return "text"; }
+    const char* operator()(const Named&) const { return "text"; }
     const char* operator()(std::vector<std::string>*) const { return "list of texts"; }
     const char* operator()(std::vector<Choice>*) const { return "list of objects"; }
   };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "llmz/config/fields.h"
+#include "llmz/config/schema.h"
 #include "llmz/config/text.h"
 
 namespace llmz::config {
@@ -9,8 +10,6 @@ namespace llmz::config {
 /// Writes `value`, which stands at `path` in `text`, into the member of `object`. Error for a wrong type or a value
 /// that the field does not allow.
 void assign(const Field& field, void* object, const Text& text, const std::string& path, const Json& value);
-
-Json value_of(const Field& field, void* object);
 
 /// The member of `root` that a dotted path leads to, made on the way.
 Json& member(Json& root, const std::string& path);

@@ -14,6 +14,14 @@
 namespace llmz {
 namespace {
 
+struct NamedWish {
+  std::string_view name;
+  DeviceWish::Kind kind;
+};
+constexpr NamedWish kWishes[] = {
+    {"auto", DeviceWish::Kind::automatic}, {"cpu", DeviceWish::Kind::cpu}, {"cuda", DeviceWish::Kind::some_gpu}};
+constexpr std::string_view kNumberedGpu = "cuda:";
+
 constexpr int kMaxProcessors = 8192;  // what the Linux kernel can be built for on x86-64
 
 /// The logical processors that the scheduler may put this process on (taskset, Slurm, docker --cpuset-cpus).
@@ -53,17 +61,28 @@ const char* environment(const char* name) {
   return value == nullptr || *value == '\0' ? nullptr : value;
 }
 
-Device device_from_name(std::string_view name) {
-  if (name == "cpu") return {};
-  if (name == "cuda") return {DeviceType::cuda, 0};
-  if (name == "auto") return cuda_info().devices.empty() ? Device{} : Device{DeviceType::cuda, 0};
-  int index = -1;
-  if (name.starts_with("cuda:")) {
+DeviceWish device_wish(std::string_view name) {
+  for (const NamedWish& row : kWishes) {
+    if (name == row.name) return {row.kind};
+  }
+  if (name.starts_with(kNumberedGpu)) {
+    int index = -1;
     const char* const end = name.data() + name.size();
-    const auto [last, error] = std::from_chars(name.data() + 5, end, index);
-    if (error == std::errc() && last == end && index >= 0) return {DeviceType::cuda, index};
+    const auto [last, error] = std::from_chars(name.data() + kNumberedGpu.size(), end, index);
+    if (error == std::errc() && last == end && index >= 0) return {DeviceWish::Kind::this_gpu, index};
   }
   fail("no such device; allowed: auto, cpu, cuda, cuda:0, cuda:1 …");
+}
+
+Device device_from_name(std::string_view name) {
+  const DeviceWish wish = device_wish(name);
+  switch (wish.kind) {
+    case DeviceWish::Kind::cpu: return {};
+    case DeviceWish::Kind::automatic: return cuda_info().devices.empty() ? Device{} : Device{DeviceType::cuda, 0};
+    case DeviceWish::Kind::some_gpu:
+    case DeviceWish::Kind::this_gpu: return {DeviceType::cuda, wish.index};
+  }
+  return {};
 }
 
 }  // namespace llmz

@@ -13,11 +13,11 @@ namespace llmz::data {
 namespace fs = std::filesystem;
 namespace {
 
-std::vector<fs::path> prepared_shards(const fs::path& folder, const std::string& split) {
+std::vector<fs::path> prepared_shards(const fs::path& folder, Split split) {
   const Manifest manifest = read_manifest(folder);
-  const SplitFacts& facts = split == "train" ? manifest.train : manifest.validation;
+  const SplitFacts& facts = split == Split::train ? manifest.train : manifest.validation;
   check(!facts.shards.empty(), "{}: this dataset has no {} tokens; prepare it with a validation share", folder.string(),
-        split);
+        splits().name(split));
   std::vector<fs::path> shards;
   for (const auto& shard : facts.shards) {
     shards.push_back(folder / shard.file);
@@ -30,22 +30,24 @@ std::vector<fs::path> prepared_shards(const fs::path& folder, const std::string&
 constexpr std::string_view kRemedy =
     "; name one that is there, or make one: `llmz data prepare --input TEXT --tokenizer train:8192 --out FOLDER`";
 
-std::vector<fs::path> folder_shards(const fs::path& folder, const std::string& split) {
+std::vector<fs::path> folder_shards(const fs::path& folder, Split split) {
+  const std::string split_name = splits().name(split);
   bool prepared = fs::exists(folder / kManifestName);
   std::vector<fs::path> llmc;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     prepared = prepared || entry.path().extension() == ".llmz";
-    if (entry.path().extension() == ".bin" && name.find("_" + split) != std::string::npos) llmc.push_back(entry.path());
+    if (entry.path().extension() == ".bin" && name.find("_" + split_name) != std::string::npos)
+      llmc.push_back(entry.path());
   }
   if (prepared) return prepared_shards(folder, split);
   check(!llmc.empty(), "{}: neither a prepared dataset nor llm.c shards named *_{}*.bin in this folder{}",
-        folder.string(), split, kRemedy);
+        folder.string(), split_name, kRemedy);
   std::sort(llmc.begin(), llmc.end());
   return llmc;
 }
 
-std::vector<fs::path> named_shards(const std::string& input, const std::string& split) {
+std::vector<fs::path> named_shards(const std::string& input, Split split) {
   if (fs::is_directory(input)) return folder_shards(input, split);
   if (fs::exists(input)) return {input};
   check(input.find_first_of("*?[") != std::string::npos, "{}: no such shard or folder{}", input, kRemedy);
@@ -60,13 +62,17 @@ std::vector<fs::path> named_shards(const std::string& input, const std::string& 
 
 }  // namespace
 
+const config::Names<Split>& splits() {
+  static const config::Names<Split> names = {{"train", Split::train}, {"val", Split::validation}};
+  return names;
+}
+
 Dataset::Dataset(std::vector<ShardReader> shards) : shards_(std::move(shards)), starts_{0} {
   for (const ShardReader& shard : shards_) starts_.push_back(starts_.back() + shard.tokens());
 }
 
-Dataset Dataset::open(std::span<const std::string> inputs, const std::string& split) {
-  check(split == "train" || split == "val", "split \"{}\": must be \"train\" or \"val\"", split);
-  check(!inputs.empty(), "no {} data named", split);
+Dataset Dataset::open(std::span<const std::string> inputs, Split split) {
+  check(!inputs.empty(), "no {} data named", splits().name(split));
   std::vector<ShardReader> shards;
   for (const std::string& input : inputs) {
     try {

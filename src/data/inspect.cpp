@@ -44,7 +44,7 @@ void check_tokenizer(const Dataset& dataset, const text::Tokenizer& tokenizer) {
 Inspection inspect(const fs::path& where, const text::Tokenizer* tokenizer, const InspectOptions& options) {
   check(options.sample_start >= 0 && options.sample_tokens >= 0 && options.top >= 0,
         "sample start, sample length and number of top tokens must not be negative");
-  const Dataset dataset = Dataset::open(shard_paths(where), "train");
+  const Dataset dataset = Dataset::open(shard_paths(where), Split::train);
   if (tokenizer != nullptr) check_tokenizer(dataset, *tokenizer);
   Inspection out;
   for (const ShardReader& shard : dataset.shards()) {

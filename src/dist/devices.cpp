@@ -7,7 +7,7 @@ namespace {
 
 /// One line an entry: what is asked, why there is no GPU, then the GPUs.
 std::string as_text(const std::string& asked, int machine) {
-  const CudaInfo info = asked == "cpu" ? CudaInfo() : cuda_info();
+  const CudaInfo info = device_wish(asked).kind == DeviceWish::Kind::cpu ? CudaInfo() : cuda_info();
   std::string text = asked + "\n" + info.reason + "\n";
   for (size_t i = 0; i < info.devices.size(); ++i) {
     const std::string& identity = info.devices[i].identity;
@@ -34,9 +34,7 @@ RankView from_text(int machine, const std::string& host, const std::string& text
 
 Device assign_device(World& world, const std::string& asked) {
   if (world.size() == 1) return device_from_name(asked);
-  world.together([&] {
-    if (asked != "auto") device_from_name(asked);  // is it a name at all?
-  });
+  world.together([&] { device_wish(asked); });  // is it a name at all?
   const std::vector<std::string> told = world.all_gather(as_text(asked, world.machine(world.rank())));
   std::vector<RankView> ranks;
   for (size_t r = 0; r < told.size(); ++r)

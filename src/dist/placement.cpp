@@ -23,6 +23,9 @@ std::string who(const Ranks& ranks, const Places& some) {
   return some.size() > kNamed ? fmt::format("{} and {} more", text, some.size() - kNamed) : text;
 }
 
+using Wish = DeviceWish::Kind;
+Wish wish_of(const RankView& rank) { return device_wish(rank.asked).kind; }
+
 template <class Holds>
 Places those(const Ranks& ranks, Holds&& holds) {
   Places result;
@@ -34,9 +37,9 @@ Places those(const Ranks& ranks, Holds&& holds) {
 
 /// Whether the run is on GPUs. Error where the ranks do not agree.
 bool on_gpus(const Ranks& ranks) {
-  const Places cpu = those(ranks, [](const RankView& r) { return r.asked == "cpu"; });
-  const Places automatic = those(ranks, [](const RankView& r) { return r.asked == "auto"; });
-  const Places blind = those(ranks, [](const RankView& r) { return r.asked != "cpu" && r.gpus.empty(); });
+  const Places cpu = those(ranks, [](const RankView& r) { return wish_of(r) == Wish::cpu; });
+  const Places automatic = those(ranks, [](const RankView& r) { return wish_of(r) == Wish::automatic; });
+  const Places blind = those(ranks, [](const RankView& r) { return wish_of(r) != Wish::cpu && r.gpus.empty(); });
   const size_t n = ranks.size();
   if (cpu.size() == n || (automatic.size() == n && blind.size() == n)) return false;
   if (!cpu.empty()) {
@@ -107,10 +110,10 @@ std::vector<Device> place_ranks(const std::vector<RankView>& ranks) {
   if (!on_gpus(ranks)) return devices;
   std::map<int, Places> machines;  // of ranks that named no GPU
   for (size_t r = 0; r < ranks.size(); ++r) {
-    if (ranks[r].asked == "auto" || ranks[r].asked == "cuda") {
-      machines[ranks[r].machine].push_back(r);
-    } else {
+    if (wish_of(ranks[r]) == Wish::this_gpu) {
       devices[r] = named(ranks, r);
+    } else {
+      machines[ranks[r].machine].push_back(r);
     }
   }
   for (const auto& [machine, here] : machines) place_host(ranks, here, devices);

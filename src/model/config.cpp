@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "llmz/config/schema.h"
 #include "llmz/core/error.h"
 #include "src/model/architecture.h"
 
@@ -30,14 +31,25 @@ void check_heads(const ModelConfig& c) {
 
 /// Keys that only some architectures take.
 void check_keys(const ModelConfig& c, const Architecture& architecture) {
-  const auto check_key = [&](const char* key, auto value, bool says_something) {
-    const auto& keys = architecture.keys;
-    check(!says_something || std::find(keys.begin(), keys.end(), key) != keys.end(),
-          "model.{} = {} does not fit model.architecture \"{}\", which has no such key; leave model.{} out", key, value,
-          c.architecture, key);
+  const auto refuse = [&](const std::string& key, const std::string& value) {
+    fail("model.{0} = {1} does not fit model.architecture \"{2}\", which has no such key; leave model.{0} out", key,
+         value, c.architecture);
   };
-  check_key("kv_heads", c.kv_heads, c.kv_heads_or_heads() != c.heads);
-  check_key("rope_base", c.rope_base, c.rope_base != ModelConfig().rope_base);
+  const auto takes = [&](const char* key) {
+    return std::find(architecture.keys.begin(), architecture.keys.end(), key) != architecture.keys.end();
+  };
+  if (c.kv_heads_or_heads() != c.heads && !takes("kv_heads")) refuse("kv_heads", fmt::format("{}", c.kv_heads));
+  if (c.rope_base != ModelConfig().rope_base && !takes("rope_base")) {
+    refuse("rope_base", fmt::format("{}", c.rope_base));
+  }
+  ModelConfig given = c, defaults;
+  for (const Architecture& other : registry()) {
+    if (other.name == architecture.name) continue;
+    for (const config::Field& field : other.fields.rows()) {
+      const config::Json value = config::value_of(field, &given);
+      if (value != config::value_of(field, &defaults)) refuse(field.path, config::shown(value));
+    }
+  }
 }
 
 }  // namespace

@@ -113,6 +113,7 @@ ModelConfig from_hf(const HfReader& hf) {
 
 Architecture gpt2() {
   return {.name = "gpt2",
+          .title = "GPT-2",
           .meaning = "LayerNorm, learned positions, GELU, biases, head tied to the embedding",
           .hf_type = "gpt2",
           .keys = {},

@@ -133,6 +133,7 @@ ModelConfig from_hf(const HfReader& hf) {
 
 Architecture llama() {
   return {.name = "llama",
+          .title = "LLaMA",
           .meaning = "RMSNorm, rotary positions, SwiGLU, head of its own",
           .hf_type = "llama",
           .keys = {"kv_heads", "rope_base"},

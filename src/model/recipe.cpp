@@ -37,7 +37,7 @@ std::unique_ptr<Model> assemble(const ModelConfig& config, const BuildOptions& o
                            .clock = parts.clock.get(),
                            .weight_streams = {options.streams, 0},
                            .code_streams = {options.streams, 1}};
-  const bool checkpoint = options.activations.block == "recompute";
+  const bool checkpoint = options.activations.block == nn::BlockCodec::recompute;
   const auto begin_part = [&] { parts.begins.push_back(context.parameters.size()); };
   begin_part();
   parts.embedding = std::make_unique<nn::Embedding>(context, std::move(recipe.embedding));

@@ -2,6 +2,9 @@
 
 namespace llmz::model {
 
+Architecture llama();
+Architecture gpt2();
+
 const std::vector<Architecture>& registry() {
   static const std::vector<Architecture> rows = {llama(), gpt2()};
   return rows;
@@ -20,6 +23,11 @@ std::vector<std::string> architectures() {
   std::vector<std::string> names;
   for (const Architecture& row : registry()) names.emplace_back(row.name);
   return names;
+}
+
+bool has_gate(const ModelConfig& config) {
+  const Recipe recipe = find_architecture(config.architecture).recipe(config);
+  return !recipe.blocks.empty() && recipe.blocks.front().mlp.kind == nn::MlpKind::swiglu;
 }
 
 std::unique_ptr<Model> make_model(const ModelConfig& config, const BuildOptions& options, Memory& memory) {

@@ -10,31 +10,26 @@ namespace {
 
 std::string key_of(const char* role) { return std::string("activations.") + role; }
 
-/// `is`: what a value that is not among `allowed` fails to be.
-void check_known(const std::string& value, const std::vector<std::string>& allowed, const std::string& key,
-                 const char* is) {
-  check(std::find(allowed.begin(), allowed.end(), value) != allowed.end(), "{} = \"{}\" is not {}; allowed: {}", key,
-        value, is, fmt::join(allowed, ", "));
-}
-
 void check_codecs(const ActivationsConfig& config) {
   for (const ActivationRole& role : activation_roles()) {
-    check_known((config.*role.config).codec, role.codecs, key_of(role.key) + ".codec", "possible for this tensor");
+    const std::string& codec = (config.*role.config).codec;
+    check(std::find(role.codecs.begin(), role.codecs.end(), codec) != role.codecs.end(),
+          "{}.codec = \"{}\" is not possible for this tensor; allowed: {}", key_of(role.key), codec,
+          fmt::join(role.codecs, ", "));
   }
 }
 
 /// Settings that contradict each other.
 void check_together(const ActivationsConfig& config, codec::GradientForm form) {
-  const bool shared = config.norm.codec == "shared";
-  for (const char* role : {"qkv_input", "gate_up_input"}) {
-    const auto& input = role == std::string("qkv_input") ? config.qkv_input : config.gate_up_input;
-    check(
-        !shared || input.codec != "recompute",
-        "activations.{}.codec = \"recompute\" with activations.norm.codec = \"shared\" would keep nothing to make the "
-        "input from: choose store, sketch or quant for it, or another activations.norm.codec",
-        role);
+  const auto keeps = [](const codec::CodecConfig& c) { return codec::codec_row(c.codec).keeps; };
+  for (const auto& [role, input] :
+       {std::pair{"qkv_input", &config.qkv_input}, {"gate_up_input", &config.gate_up_input}}) {
+    check(keeps(config.norm) || keeps(*input),
+          "activations.{0}.codec = \"{1}\" with activations.norm.codec = \"{2}\" would keep nothing to make the "
+          "input from: choose store, sketch or quant for it, or another activations.norm.codec",
+          role, input->codec, config.norm.codec);
   }
-  const auto is_sketch = [](const codec::CodecConfig& c) { return c.codec == "sketch"; };
+  const auto is_sketch = [](const codec::CodecConfig& c) { return codec::codec_row(c.codec).is_sketch; };
   const bool any_sketch = is_sketch(config.qkv_input) || is_sketch(config.gate_up_input) ||
                           is_sketch(config.attention_output) || is_sketch(config.down_input);
   check(form != codec::GradientForm::dense || !any_sketch,
@@ -60,7 +55,10 @@ const std::vector<ActivationRole>& activation_roles() {
   return roles;
 }
 
-std::vector<std::string> block_codecs() { return {"store", "recompute"}; }
+const config::Names<BlockCodec>& block_codecs() {
+  static const config::Names<BlockCodec> names = {{"store", BlockCodec::store}, {"recompute", BlockCodec::recompute}};
+  return names;
+}
 
 const config::Names<NormConstant>& norm_constants() {
   static const config::Names<NormConstant> names = {{"outputs", NormConstant::outputs}, {"code", NormConstant::code}};
@@ -70,18 +68,15 @@ const config::Names<NormConstant>& norm_constants() {
 void validate(const ActivationsConfig& config, const codec::GradientConfig& gradient, int64_t hidden,
               int64_t attention_width, int64_t kv_width, int64_t intermediate) {
   check_codecs(config);
-  const auto form = codec::gradient_forms().value(gradient.form, "weight_gradient.form");
-  check_together(config, form);
+  check_together(config, gradient.form);
   codec::validate(config.qkv_input, key_of("qkv_input"), hidden);
   codec::validate(config.gate_up_input, key_of("gate_up_input"), hidden);
-  if (config.norm.codec != "shared") codec::validate(config.norm, key_of("norm"), hidden);
+  if (codec::codec_row(config.norm.codec).make != nullptr) codec::validate(config.norm, key_of("norm"), hidden);
   codec::validate(config.qkv, key_of("qkv"), std::min(attention_width, kv_width));
   codec::validate(config.attention_output, key_of("attention_output"), attention_width);
   codec::validate(config.gate_up, key_of("gate_up"), intermediate);
   codec::validate(config.down_input, key_of("down_input"), intermediate);
-  check_known(config.block, block_codecs(), "activations.block.codec", "possible for a block");
-  norm_constants().value(config.norm_constant, "activations.norm_constant");
-  if (form == codec::GradientForm::low_rank) {
+  if (gradient.form == codec::GradientForm::low_rank) {
     subspace::validate(gradient.projector, "weight_gradient", std::min({hidden, attention_width, intermediate}));
   }
 }

@@ -1,5 +1,7 @@
 #include "llmz/nn/context.h"
 
+#include "llmz/codec/settings.h"
+
 namespace llmz::nn {
 
 void BuildContext::add(Parameter& p, Shape shape, const Projector* projector) {
@@ -35,8 +37,8 @@ std::unique_ptr<codec::Codec> BuildContext::make_codec(const codec::CodecConfig&
                               .probes = probes};
   options.stream = code_streams.add(name, options.widths.size());
   if (!gradients) options.config = {};  // nothing will be kept
-  const auto form = codec::gradient_forms().value(weight_gradient.form, "weight_gradient.form");
-  const bool projects = linear_input && gradients && form == codec::GradientForm::low_rank && config.codec != "sketch";
+  const bool projects = linear_input && gradients && weight_gradient.form == codec::GradientForm::low_rank &&
+                        !codec::codec_row(config.codec).is_sketch;
   auto codec =
       projects ? codec::make_projected(options, weight_gradient.projector, memory) : codec::make_codec(options, memory);
   codecs.push_back(codec.get());

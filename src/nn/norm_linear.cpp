@@ -1,3 +1,4 @@
+#include "llmz/codec/settings.h"
 #include "llmz/nn/norm.h"
 #include "llmz/ops/elementwise.h"
 
@@ -5,7 +6,7 @@ namespace llmz::nn {
 namespace {
 
 std::unique_ptr<codec::Codec> make_norm_code(BuildContext& context, const NormOptions& norm) {
-  if (context.activations.norm.codec == "shared") return nullptr;
+  if (codec::codec_row(context.activations.norm.codec).make == nullptr) return nullptr;  // the input's code serves
   return context.make_codec(context.activations.norm, norm.name + ".xhat", role::norm_input, {norm.width},
                             /*linear_input=*/false);
 }
@@ -18,13 +19,12 @@ NormLinear::NormLinear(BuildContext& context, NormPlace place, NormOptions norm,
       norm_(context, norm),
       input_code_(context.make_codec(input, linear.name + ".input", role::norm_input, {norm.width},
                                      /*linear_input=*/true,
-                                     /*source_exact=*/context.activations.norm.codec == "store")),
+                                     /*source_exact=*/codec::codec_row(context.activations.norm.codec).exact)),
       norm_code_(make_norm_code(context, norm)),
       linear_(context, std::move(linear), *input_code_),
       dtype_(context.precision.activation),
       wants_row_sums_(!xhat_code().facts().exact && place == NormPlace::before &&
-                      norm_constants().value(context.activations.norm_constant, "norm_constant") ==
-                          NormConstant::outputs),
+                      context.activations.norm_constant == NormConstant::outputs),
       xhat_name_(norm.name + ".xhat"),
       out_name_(norm.name + ".out"),
       dout_name_(norm.name + ".dout") {

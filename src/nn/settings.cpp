@@ -16,11 +16,11 @@ config::Fields<ActivationsConfig> activation_fields() {
   fields
       .key("block.codec", &A::block,
            "all of a block; `recompute` keeps only the block's input and runs its forward again in backward",
-           config::one_of(block_codecs()))
+           block_codecs())
       .key("norm_constant", &A::norm_constant,
            "where a norm's backward takes mean(dx̂·x̂) from when it has x̂ only approximately: exactly, from the "
            "linear layer's `outputs`, or from the `code` of x̂ (as PRAC does)",
-           config::one_of(norm_constants().list()));
+           norm_constants());
   return fields.merge(details);
 }
 

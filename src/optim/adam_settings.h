@@ -23,4 +23,13 @@ inline config::Fields<AdamSettings> adam_fields() {
       .key("eps", &A::eps, "added to the root of the second moment", config::above(0));
 }
 
+/// Of moments in a subspace.
+inline config::Fields<SubspaceConfig> subspace_fields() {
+  using S = SubspaceConfig;
+  return config::Fields<S>()
+      .key("alpha", &S::alpha, "factor on updates that come back from the subspace", config::at_least(0))
+      .key("at_refresh", &S::at_refresh, "what becomes of subspace moments when the projector changes",
+           refresh_policies());
+}
+
 }  // namespace llmz::optim

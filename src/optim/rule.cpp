@@ -21,8 +21,8 @@ Rule::Rule(const RuleContext& context, const Parameter& parameter)
       index_(context.index),
       weight_decay_(context.weight_decay) {
   if (parameter.weight.dtype != DType::bf16) return;
-  stochastic_ = context.precision.weights == "stochastic";
-  if (context.precision.weights == "master") master_ = keep("master", parameter.weight.shape, DType::f32);
+  stochastic_ = context.precision.weights == Bf16Weights::stochastic;
+  if (context.precision.weights == Bf16Weights::master) master_ = keep("master", parameter.weight.shape, DType::f32);
 }
 
 Tensor Rule::keep(const char* slot, const Shape& shape, DType dtype, bool by_rows) {

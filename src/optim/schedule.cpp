@@ -1,63 +1,82 @@
+#include "src/optim/schedule.h"
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
 #include "llmz/core/error.h"
-#include "llmz/optim/config.h"
 
 namespace llmz::optim {
 namespace {
 
-/// From the peak (t = 0) to the floor (t = 1), as fractions of the peak.
-using Descent = double (*)(double t, double floor);
-
-double cosine(double t, double floor) { return floor + (1.0 - floor) * 0.5 * (1.0 + std::cos(std::numbers::pi * t)); }
-double linear(double t, double floor) { return 1.0 - (1.0 - floor) * t; }
-double constant(double, double) { return 1.0; }
-
-struct Kind {
-  const char* name;
-  Descent descent;
-  bool at_the_end;  ///< the descent takes the last `decay` steps, not all that follow the warm-up
-};
-
-constexpr Kind kKinds[] = {
-    {"cosine", cosine, false}, {"linear", linear, false}, {"constant", constant, false}, {"wsd", linear, true}};
-
-/// A length given in steps (≥ 1) or as a fraction of the run (< 1).
-int64_t length_in_steps(float length, int64_t steps) {
-  const double value = static_cast<double>(length);
-  return static_cast<int64_t>(std::llround(value >= 1 ? value : value * static_cast<double>(steps)));
+double cosine(const ScheduleConfig& config, const Course& course) {
+  const auto floor = static_cast<double>(config.final_fraction);
+  const double t = course.done_since(course.warmup);
+  return floor + (1.0 - floor) * 0.5 * (1.0 + std::cos(std::numbers::pi * t));
 }
 
-const Kind& find_kind(const std::string& name) {
-  for (const Kind& kind : kKinds) {
-    if (name == kind.name) return kind;
+/// From the peak at step `from` to the floor at the last one.
+double straight(const ScheduleConfig& config, const Course& course, int64_t from) {
+  return 1.0 - (1.0 - static_cast<double>(config.final_fraction)) * course.done_since(from);
+}
+
+double linear(const ScheduleConfig& config, const Course& course) { return straight(config, course, course.warmup); }
+
+double constant(const ScheduleConfig&, const Course&) { return 1.0; }
+
+double stable_then_decay(const ScheduleConfig& config, const Course& course) {
+  return straight(config, course, std::max(course.warmup, course.last() - course.length(config.decay)));
+}
+
+config::Fields<ScheduleConfig> decay_fields() {
+  return config::Fields<ScheduleConfig>().key(
+      "decay", &ScheduleConfig::decay,
+      "wsd: length of the decay at the end: steps when at least 1, else a fraction of all steps",
+      config::between(0, kMaxSteps));
+}
+
+const ScheduleRow& row_of(const std::string& name) {
+  std::vector<std::string> known;
+  for (const ScheduleRow& row : schedule_rows()) {
+    if (name == row.name) return row;
+    known.emplace_back(row.name);
   }
-  fail("schedule.kind \"{}\" is unknown; known: {}", name, fmt::join(schedule_kinds(), ", "));
+  fail("schedule.kind \"{}\" is unknown; known: {}", name, fmt::join(known, ", "));
 }
 
 }  // namespace
 
-std::vector<std::string> schedule_kinds() {
-  std::vector<std::string> names;
-  for (const Kind& kind : kKinds) names.emplace_back(kind.name);
-  return names;
+const std::vector<ScheduleRow>& schedule_rows() {
+  static const std::vector<ScheduleRow> rows = {
+      {"cosine", nullptr, cosine},
+      {"linear", nullptr, linear},
+      {"constant", nullptr, constant},
+      {"wsd", "warm-up, stable, linear decay", stable_then_decay, decay_fields}};
+  return rows;
 }
 
-int64_t warmup_steps(const ScheduleConfig& config, int64_t steps) { return length_in_steps(config.warmup, steps); }
+int64_t Course::length(float given) const {
+  const double value = static_cast<double>(given);
+  return static_cast<int64_t>(std::llround(value >= 1 ? value : value * static_cast<double>(steps)));
+}
+
+double Course::done_since(int64_t from) const {
+  if (step <= from) return 0.0;
+  if (last() <= from) return 1.0;
+  return static_cast<double>(std::min(step, last()) - from) / static_cast<double>(last() - from);
+}
+
+int64_t warmup_steps(const ScheduleConfig& config, int64_t steps) {
+  return Course{.steps = steps}.length(config.warmup);
+}
 
 double schedule_factor(const ScheduleConfig& config, int64_t step, int64_t steps) {
   check(steps >= 1 && step >= 0, "learning-rate schedule asked for step {} of {}", step, steps);
-  const Kind& kind = find_kind(config.kind);
+  const ScheduleRow& row = row_of(config.kind);
   const int64_t warmup = warmup_steps(config, steps);
   if (step < warmup) return static_cast<double>(step + 1) / static_cast<double>(warmup + 1);
-
-  const int64_t last = steps - 1;
-  const int64_t peak = kind.at_the_end ? std::max(warmup, last - length_in_steps(config.decay, steps)) : warmup;
-  if (step <= peak) return 1.0;
-  const double t = static_cast<double>(std::min(step, last) - peak) / static_cast<double>(last - peak);
-  return kind.descent(t, static_cast<double>(config.final_fraction));
+  if (step == warmup) return 1.0;
+  return row.factor(config, {.step = step, .warmup = warmup, .steps = steps});
 }
 
 }  // namespace llmz::optim

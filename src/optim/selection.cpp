@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <array>
+#include <optional>
 
 #include "llmz/core/error.h"
 #include "llmz/optim/optimizer.h"
@@ -7,57 +7,38 @@
 namespace llmz::optim {
 namespace {
 
-std::string_view name_of(ParamGroup group) {
-  switch (group) {
-    case ParamGroup::blocks: return "blocks";
-    case ParamGroup::attention_output: return "attention_output";
-    case ParamGroup::embedding: return "embedding";
-    case ParamGroup::head: return "head";
-    case ParamGroup::norms: return "norms";
-  }
-  return "";
+const config::Names<ParamGroup>& groups() {
+  static const config::Names<ParamGroup> names = {{"blocks", ParamGroup::blocks},
+                                                  {"attention_output", ParamGroup::attention_output},
+                                                  {"embedding", ParamGroup::embedding},
+                                                  {"head", ParamGroup::head},
+                                                  {"norms", ParamGroup::norms}};
+  return names;
 }
 
-std::string_view name_of(ParamKind kind) {
-  switch (kind) {
-    case ParamKind::matrix: return "matrix";
-    case ParamKind::gain: return "gain";
-    case ParamKind::bias: return "bias";
-    case ParamKind::embedding: return "embedding";
-  }
-  return "";
+/// Without embeddings, which are a group.
+const config::Names<ParamKind>& kinds() {
+  static const config::Names<ParamKind> names = {
+      {"matrix", ParamKind::matrix}, {"gain", ParamKind::gain}, {"bias", ParamKind::bias}};
+  return names;
 }
 
-constexpr std::array<std::string_view, 5> kGroups = {"blocks", "attention_output", "embedding", "head", "norms"};
-constexpr std::array<std::string_view, 3> kKinds = {"matrix", "gain", "bias"};
-
-bool is_one_of(std::string_view name, std::span<const std::string_view> known) {
-  return std::find(known.begin(), known.end(), name) != known.end();
-}
-
-/// A group and a kind, each empty where any will do.
+/// A group and a kind, each absent where any will do.
 struct Place {
-  std::string_view group, kind;
+  std::optional<ParamGroup> group;
+  std::optional<ParamKind> kind;
 };
 
-Place parse_place(std::string_view where) {
-  if (where == "all") return {};
+Place parse_place(const std::string& where) {
+  if (where == RulePlace().where) return {};
   const size_t dot = where.find('.');
-  const std::string_view first = where.substr(0, dot);
-  Place place;
-  bool known = is_one_of(first, kGroups);
-  if (dot != std::string_view::npos) {
-    place = {first, where.substr(dot + 1)};
-    known = known && is_one_of(place.kind, kKinds);
-  } else if (known) {
-    place.group = first;
-  } else {
-    place.kind = first;
-    known = is_one_of(first, kKinds);
-  }
-  check(known,
-        "optimizer.rules: where = \"{}\" is not known; it is all, a group ({}), a kind ({}), or both: blocks.matrix",
-        where, fmt::join(kGroups, ", "), fmt::join(kKinds, ", "));
+  const std::string first = where.substr(0, dot);
+  Place place{.group = groups().find(first), .kind = std::nullopt};
+  const bool both = dot != std::string::npos;
+  if (both || !place.group) place.kind = kinds().find(both ? where.substr(dot + 1) : first);
+  check(both ? place.group && place.kind : place.group || place.kind,
+        "optimizer.rules: where = \"{}\" is not known; it is {}, a group ({}), a kind ({}), or both: blocks.matrix",
+        where, RulePlace().where, fmt::join(groups().list(), ", "), fmt::join(kinds().list(), ", "));
   return place;
 }
 
@@ -111,11 +92,10 @@ std::vector<Entry> entries_of(OptimizerConfig config, RuleTable table) {
   };
   const RuleRow& rest = *table.front();
   if (config.name != rest.name) add(row_named(config.name, table, "optimizer.name"), "optimizer.name", true);
-  const auto form = std::find_if(table.begin(), table.end(), [&](const RuleRow* row) {
-    return row->moments != nullptr && config.moments == row->moments;
-  });
+  const auto form =
+      std::find_if(table.begin(), table.end(), [&](const RuleRow* row) { return row->moments == config.moments; });
   if (form != table.end() && *form != &rest) {
-    add(**form, fmt::format("optimizer.moments = \"{}\"", config.moments), true);
+    add(**form, fmt::format("optimizer.moments = \"{}\"", moment_kinds().name(config.moments)), true);
   }
   add(rest, rest.name, false);
   return entries;
@@ -125,9 +105,9 @@ std::vector<Entry> entries_of(OptimizerConfig config, RuleTable table) {
 
 bool is_in(const std::string& where, const Parameter& p) {
   const Place place = parse_place(where);
-  const bool in_group = place.group.empty() || place.group == name_of(p.group) ||
-                        (place.group == "blocks" && p.group == ParamGroup::attention_output);
-  return in_group && (place.kind.empty() || place.kind == name_of(p.kind));
+  const bool in_group = !place.group || *place.group == p.group ||
+                        (*place.group == ParamGroup::blocks && p.group == ParamGroup::attention_output);
+  return in_group && (!place.kind || *place.kind == p.kind);
 }
 
 std::vector<RuleChoice> choose_rules(const OptimizerConfig& config, const std::vector<Parameter*>& parameters,
@@ -165,32 +145,35 @@ void settle(OptimizerConfig& config, RuleTable table) {
 std::vector<std::string> optimizer_names() {
   std::vector<std::string> names;
   for (const RuleRow* row : rule_table()) {
-    if (row->moments == nullptr || row == rule_table().front()) names.emplace_back(row->name);
+    if (!row->moments || row == rule_table().front()) names.emplace_back(row->name);
   }
   return names;
 }
 
-std::vector<std::string> moment_kinds() {
-  std::vector<std::string> kinds;
-  for (const RuleRow* row : rule_table()) {
-    if (row->moments != nullptr) kinds.emplace_back(row->moments);
-  }
-  return kinds;
+const config::Names<Moments>& moment_kinds() {
+  static const config::Names<Moments> names = {
+      {"full", Moments::full}, {"factored", Moments::factored}, {"subspace", Moments::subspace}};
+  return names;
 }
 
-std::vector<std::string> refresh_policies() { return {"keep", "reset", "rotate"}; }
+const config::Names<AtRefresh>& refresh_policies() {
+  static const config::Names<AtRefresh> names = {
+      {"keep", AtRefresh::keep}, {"reset", AtRefresh::reset}, {"rotate", AtRefresh::rotate}};
+  return names;
+}
+
+const config::Names<Bf16Weights>& bf16_weights() {
+  static const config::Names<Bf16Weights> names = {
+      {"master", Bf16Weights::master}, {"stochastic", Bf16Weights::stochastic}, {"nearest", Bf16Weights::nearest}};
+  return names;
+}
 
 void validate(const OptimizerConfig& config) {
-  const auto check_known = [](const std::string& value, const std::vector<std::string>& known, const char* key) {
-    check(std::find(known.begin(), known.end(), value) != known.end(), "{} = \"{}\" is not known; allowed: {}", key,
-          value, fmt::join(known, ", "));
-  };
-  check_known(config.moments, moment_kinds(), "optimizer.moments");
-  check_known(config.subspace.at_refresh, refresh_policies(), "optimizer.subspace.at_refresh");
   check(config.first_moment_bits == 32 || config.first_moment_bits == 8,
         "optimizer.first_moment_bits = {} is not known; allowed: 32, 8", config.first_moment_bits);
-  check(config.first_moment_bits == 32 || config.moments == "factored",
-        "optimizer.first_moment_bits = 8 goes with optimizer.moments = \"factored\", not \"{}\"", config.moments);
+  check(config.first_moment_bits == 32 || config.moments == Moments::factored,
+        "optimizer.first_moment_bits = 8 goes with optimizer.moments = \"factored\", not \"{}\"",
+        moment_kinds().name(config.moments));
   for (size_t i = 0; i < config.rules.size(); ++i) {
     const config::Choice& rule = config.rules[i];
     parse_place(rule.settings.get<RulePlace>().where);

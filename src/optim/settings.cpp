@@ -1,6 +1,8 @@
 #include "llmz/optim/settings.h"
 
 #include "llmz/optim/optimizer.h"
+#include "src/optim/adam_settings.h"
+#include "src/optim/schedule.h"
 
 namespace llmz::optim {
 namespace {
@@ -10,16 +12,6 @@ using config::at_least;
 using config::between;
 using config::from_below;
 using config::one_of;
-
-constexpr double kMaxSteps = 1e12;
-
-config::Fields<SubspaceConfig> subspace_fields() {
-  using S = SubspaceConfig;
-  return config::Fields<S>()
-      .key("alpha", &S::alpha, "factor on updates that come back from the subspace", at_least(0))
-      .key("at_refresh", &S::at_refresh, "what becomes of subspace moments when the projector changes",
-           one_of(refresh_policies()));
-}
 
 config::Fields<LrScale> lr_scale_fields() {
   using L = LrScale;
@@ -66,7 +58,7 @@ config::Fields<OptimizerConfig> optimizer_fields() {
       .key("moments", &O::moments,
            "where the moments live: `full` in the weight's shape, `factored` with the second one as a row and a column "
            "(Adafactor), `subspace` in the shape of low-rank gradients (CompAct)",
-           one_of(moment_kinds()))
+           moment_kinds())
       .key("first_moment_bits", &O::first_moment_bits,
            "32, or 8 (block-wise dynamic quantisation) with factored moments", between(8, 32))
       .object("subspace", &O::subspace, subspace_fields())
@@ -88,16 +80,21 @@ config::Fields<OptimizerConfig> optimizer_fields() {
 
 config::Fields<ScheduleConfig> schedule_fields() {
   using S = ScheduleConfig;
+  std::vector<std::string> kinds;
+  std::string meanings;
+  config::Fields<S> own;
+  for (const ScheduleRow& row : schedule_rows()) {
+    kinds.emplace_back(row.name);
+    if (row.meaning != nullptr) meanings += fmt::format("; {} = {}", row.name, row.meaning);
+    if (row.fields != nullptr) own.merge(row.fields());
+  }
   return config::Fields<S>()
-      .key("kind", &S::kind, "course of the learning rate after the warm-up; wsd = warm-up, stable, linear decay",
-           one_of(schedule_kinds()))
+      .key("kind", &S::kind, "course of the learning rate after the warm-up" + meanings, one_of(kinds))
       .key("warmup", &S::warmup, "length of the linear warm-up: steps when at least 1, else a fraction of all steps",
            between(0, kMaxSteps))
       .key("final_fraction", &S::final_fraction, "learning rate of the last step, as a fraction of the peak",
            between(0, 1))
-      .key("decay", &S::decay,
-           "wsd: length of the decay at the end: steps when at least 1, else a fraction of all steps",
-           between(0, kMaxSteps));
+      .merge(own);
 }
 
 }  // namespace llmz::optim

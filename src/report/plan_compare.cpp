@@ -127,35 +127,14 @@ std::string comparison_json(const std::vector<MethodPlan>& plans) {
   return all.dump(2);
 }
 
-namespace {
-
-/// Numbers a token and layer, as the papers tell them: n = hidden, F = intermediate.
-struct PaperCount {
-  double numbers = 0;
-  std::string formula;
-};
-
-PaperCount paper_count(const std::string& preset, const run::RunConfig& config) {
-  const auto n = static_cast<double>(config.model.hidden), f = static_cast<double>(config.model.intermediate);
-  if (preset == "full") return {2 * n + f, "2n + F"};
-  const int own = config.model.architecture == "llama" ? 5 : 4;  // CompAct: q, k, v, gate, up have a sketch each
-  for (const int divisor : {2, 4, 8}) {
-    if (preset != fmt::format("compact_n{}", divisor)) continue;
-    return {(own * n + f) / divisor, fmt::format("({}n + F)/{}", own, divisor)};
-  }
-  if (preset == "prac" || preset == "prac_linear") return {0.6 * (2 * n + f), "0.6 (2n + F)"};
-  return {};
-}
-
-}  // namespace
-
 std::vector<PaperAccount> paper_accounting(const run::RunConfig& config, const std::vector<std::string>& presets) {
   std::vector<PaperAccount> accounts;
   for (const std::string& name : presets) {
     engine::EngineOptions options = run::engine_options(run::with_preset(config, name));
     options.build.precision = {DType::bf16, DType::bf16};
     const MethodPlan plan = plan_of(name, options);
-    const PaperCount count = paper_count(name, config);
+    const run::Preset& preset = *run::find_preset(name);
+    const run::PaperCount count = preset.paper != nullptr ? preset.paper(config.model) : run::PaperCount();
     const auto tokens = static_cast<double>(options.micro_batch * options.sequence);
     PaperAccount account{name, 2 * count.numbers * tokens * static_cast<double>(config.model.layers), 0, count.formula};
     for (const std::string_view role : {nn::role::norm_input, nn::role::down_input}) {

@@ -58,7 +58,7 @@ class Chooser {
   explicit Chooser(const StarterRequest& request)
       : request_(request),
         device_(device_from_name(request.device.empty() ? "auto" : request.device)),
-        data_(data::Dataset::open(std::vector<std::string>{request.data}, "train")) {
+        data_(data::Dataset::open(std::vector<std::string>{request.data}, data::Split::train)) {
     if (request.preset.empty()) {
       presets_.assign(std::begin(kPresets), std::end(kPresets));
     } else {
@@ -185,7 +185,8 @@ Example nearest_example(int64_t parameters) {
   for (const BuiltinFile& file : builtin_configs()) {
     Example example{std::string(file.name), run::load_run_config(std::string(file.name)),
                     Json::parse(file.text, nullptr, true, /*ignore_comments=*/true)};
-    if (example.json.contains("preset") || example.config.model.architecture != "llama") continue;
+    if (example.json.contains("preset") || example.config.model.architecture != model::ModelConfig().architecture)
+      continue;
     Memory recorder;
     const int64_t count = model::make_model(example.config.model, {}, recorder)->parameter_count();
     const double distance = std::abs(std::log(static_cast<double>(count) / static_cast<double>(parameters)));

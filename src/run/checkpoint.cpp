@@ -78,9 +78,9 @@ void read_entries(const fs::path& file, const std::vector<io::SafetensorsEntry>&
 }
 
 /// Weights are stored in the type that they were multiplied in.
-std::string stored_compute(const fs::path& model_file) {
+Compute stored_compute(const fs::path& model_file) {
   const auto tensors = io::SafetensorsFile::open(model_file);
-  return !tensors.tensors().empty() && tensors.tensors().front().dtype == "BF16" ? "bf16" : "fp32";
+  return !tensors.tensors().empty() && tensors.tensors().front().dtype == "BF16" ? Compute::bf16 : Compute::fp32;
 }
 
 constexpr std::string_view kMaster = "master";
@@ -266,7 +266,7 @@ subspace::StreamsBy read_streams(const fs::path& from) { return streams_of(read_
 
 RunConfig read_run_config(const fs::path& from) {
   RunConfig config = parse_run_config(read_run_file(from)["config"].dump(), (from / kRunFile).string() + ": config");
-  if (config.precision.compute == "auto") config.precision.compute = stored_compute(from / kModelFile);
+  if (config.precision.compute == Compute::automatic) config.precision.compute = stored_compute(from / kModelFile);
   return config;
 }
 

@@ -11,7 +11,6 @@ namespace {
 
 using config::at_least;
 using config::between;
-using config::one_of;
 
 constexpr double kMaxSteps = 1e12;  // above what any machine trains
 
@@ -31,15 +30,13 @@ config::Fields<PrecisionConfig> precision_fields() {
           "compute", &P::compute,
           "weights and activations in products; sums are fp32. tf32: fp32 numbers, rounded in a GPU's products. auto = "
           "bf16 on a GPU and on a CPU that multiplies it (AVX-512 bf16, AMX), else fp32",
-          one_of({"auto", "fp32", "tf32", "bf16"}))
+          computes())
       .key("weights", &P::weights,
            "how bf16 weights take in updates smaller than their spacing: an fp32 master copy, stochastic rounding, or "
            "not (nearest)",
-           one_of({"master", "stochastic", "nearest"}))
-      .key("moments", &P::moments, "the optimizer's moments, where they are not in 8 bits or factored",
-           one_of({"fp32", "bf16"}))
-      .key("gradients", &P::gradients, "weight gradients, which are summed over micro-batches",
-           one_of({"fp32", "bf16"}));
+           optim::bf16_weights())
+      .key("moments", &P::moments, "the optimizer's moments, where they are not in 8 bits or factored", stored_types())
+      .key("gradients", &P::gradients, "weight gradients, which are summed over micro-batches", stored_types());
 }
 
 config::Fields<TrainConfig> train_fields() {
@@ -103,6 +100,17 @@ config::Schema make_schema() {
 }
 
 }  // namespace
+
+const config::Names<Compute>& computes() {
+  static const config::Names<Compute> names = {
+      {"auto", Compute::automatic}, {"fp32", Compute::fp32}, {"tf32", Compute::tf32}, {"bf16", Compute::bf16}};
+  return names;
+}
+
+const config::Names<DType>& stored_types() {
+  static const config::Names<DType> names = {{"fp32", DType::f32}, {"bf16", DType::bf16}};
+  return names;
+}
 
 const config::Schema& schema() {
   static const config::Schema all = make_schema();

@@ -9,7 +9,7 @@ namespace {
 
 void check_device(const RunConfig& c) {
   try {
-    device_from_name(c.train.device);
+    device_wish(c.train.device);
   } catch (const Error& e) {
     fail("\"train.device\" = \"{}\": {}", c.train.device, e.what());
   }

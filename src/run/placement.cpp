@@ -6,25 +6,31 @@
 
 namespace llmz::run {
 
-std::string settled_compute(const std::string& compute, Device device) {
-  if (compute != "auto") return compute;
-  return ops::multiplies_bf16(device.type) ? "bf16" : "fp32";
+Compute settled_compute(Compute compute, Device device) {
+  if (compute != Compute::automatic) return compute;
+  return ops::multiplies_bf16(device.type) ? Compute::bf16 : Compute::fp32;
 }
 
 nn::Precision precision_of(const PrecisionConfig& config, Device device) {
-  const DType type = settled_compute(config.compute, device) == "bf16" ? DType::bf16 : DType::f32;
-  return {.weight = type, .activation = type, .gradient = config.gradients == "bf16" ? DType::bf16 : DType::f32};
+  const DType type = settled_compute(config.compute, device) == Compute::bf16 ? DType::bf16 : DType::f32;
+  return {.weight = type, .activation = type, .gradient = config.gradients};
 }
 
-Placement place(const std::string& device_name, const std::string& compute, const std::optional<RunConfig>& trained) {
+Placement place(const std::string& device_name, std::optional<Compute> compute,
+                const std::optional<RunConfig>& trained) {
   return place(device_from_name(device_name), compute, trained);
 }
 
-Placement place(Device device, const std::string& compute, const std::optional<RunConfig>& trained) {
+Placement place(Device device, std::optional<Compute> compute, const std::optional<RunConfig>& trained) {
   PrecisionConfig precision;
-  precision.compute = !compute.empty() ? compute : device.type == DeviceType::cpu ? "fp32" : "auto";
-  if (compute.empty() && device.type == DeviceType::cuda && trained) precision.compute = trained->precision.compute;
-  return {device, precision_of(precision, device), precision.compute == "tf32"};
+  if (compute) {
+    precision.compute = *compute;
+  } else if (device.type == DeviceType::cpu) {
+    precision.compute = Compute::fp32;
+  } else if (trained) {
+    precision.compute = trained->precision.compute;
+  }
+  return {device, precision_of(precision, device), precision.compute == Compute::tf32};
 }
 
 engine::EngineOptions engine_options(const RunConfig& config) {
@@ -40,14 +46,14 @@ engine::EngineOptions engine_options(const RunConfig& config, Device device, eng
                     .probes = config.train.diagnostics > 0,
                     .seed = config.train.seed},
           .optimizer = config.optimizer,
-          .state = {.bf16_moments = config.precision.moments == "bf16",
+          .state = {.bf16_moments = config.precision.moments == DType::bf16,
                     .weights = config.precision.weights,
                     .seed = config.train.seed},
           .micro_batch = config.train.micro_batch,
           .sequence = config.train.sequence,
           .training = true,
           .device = device,
-          .tf32 = config.precision.compute == "tf32",
+          .tf32 = config.precision.compute == Compute::tf32,
           .distributed = config.distributed,
           .place = place};
 }

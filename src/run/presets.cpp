@@ -4,6 +4,8 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "llmz/model/model.h"
+
 namespace llmz::run {
 namespace {
 
@@ -95,18 +97,33 @@ std::string fast() {
                  {"down_input", code}});
 }
 
+// What the papers count: n = hidden, F = intermediate.
+PaperCount full_count(const model::ModelConfig& c) {
+  return {2 * static_cast<double>(c.hidden) + static_cast<double>(c.intermediate), "2n + F"};
+}
+
+/// CompAct: query, key, value, gate and up have a sketch each.
+template <int kDivisor>
+PaperCount compact_count(const model::ModelConfig& c) {
+  const int inputs = model::has_gate(c) ? 5 : 4;
+  const double numbers = inputs * static_cast<double>(c.hidden) + static_cast<double>(c.intermediate);
+  return {numbers / kDivisor, fmt::format("({}n + F)/{}", inputs, kDivisor)};
+}
+
+PaperCount prac_count(const model::ModelConfig& c) { return {0.6 * full_count(c).numbers, "0.6 (2n + F)"}; }
+
 }  // namespace
 
 const std::vector<Preset>& presets() {
   static const std::vector<Preset> all = {
-      {"full", "everything exact, AdamW", "{}\n"},
+      {"full", "everything exact, AdamW", "{}\n", full_count},
       {"checkpoint", "activation checkpointing: a block's input alone, its forward again in backward",
        method({{"block", kRecompute}})},
-      {"compact_n2", "CompAct, rank n/2", compact(2)},
-      {"compact_n4", "CompAct, rank n/4", compact(4)},
-      {"compact_n8", "CompAct, rank n/8", compact(8)},
-      {"prac_linear", "PRAC on what linear layers read, 0.3 + 0.3", prac(false)},
-      {"prac", "PRAC with norms and SwiGLU or GELU too, 0.2 + 0.2", prac(true)},
+      {"compact_n2", "CompAct, rank n/2", compact(2), compact_count<2>},
+      {"compact_n4", "CompAct, rank n/4", compact(4), compact_count<4>},
+      {"compact_n8", "CompAct, rank n/8", compact(8), compact_count<8>},
+      {"prac_linear", "PRAC on what linear layers read, 0.3 + 0.3", prac(false), prac_count},
+      {"prac", "PRAC with norms and SwiGLU or GELU too, 0.2 + 0.2", prac(true), prac_count},
       {"prac_sign", "PRAC at its fastest: sign groups for the random part, products rebuilt", prac_sign()},
       {"quant4", "4 bits in groups of 32, attention 8 bits, AdamW", quantised(kFourBits)},
       {"lean", "least memory: 4-bit inputs, the rest rebuilt, factored and 8-bit moments",
@@ -139,14 +156,15 @@ void reset_method(RunConfig& config) {
 }
 
 const std::vector<PrecisionSet>& precision_sets() {
+  using enum optim::Bf16Weights;
   static const std::vector<PrecisionSet> all = {
-      {"fp32", "everything fp32", {"fp32", "master", "fp32", "fp32"}},
-      {"tf32", "fp32, products on a GPU with factors rounded to TF32", {"tf32", "master", "fp32", "fp32"}},
-      {"bf16", "bf16 products, fp32 master weights and moments", {"bf16", "master", "fp32", "fp32"}},
-      {"bf16_stochastic", "bf16 weights rounded at random, fp32 moments", {"bf16", "stochastic", "fp32", "fp32"}},
+      {"fp32", "everything fp32", {Compute::fp32, master}},
+      {"tf32", "fp32, products on a GPU with factors rounded to TF32", {Compute::tf32, master}},
+      {"bf16", "bf16 products, fp32 master weights and moments", {Compute::bf16, master}},
+      {"bf16_stochastic", "bf16 weights rounded at random, fp32 moments", {Compute::bf16, stochastic}},
       {"pure_bf16",
        "the papers' runs: weights, gradients and moments bf16, rounded to nearest, no master copy",
-       {"bf16", "nearest", "bf16", "bf16"}},
+       {Compute::bf16, nearest, DType::bf16, DType::bf16}},
   };
   return all;
 }

@@ -10,7 +10,7 @@ namespace {
 
 /// The shards of one split: the listed ones, or those of data.path.
 data::Dataset open_split(const DataConfig& config, const std::vector<std::string>& listed, const char* key,
-                         const char* split) {
+                         data::Split split) {
   const bool from_path = listed.empty() && !config.path.empty();
   try {
     return data::Dataset::open(from_path ? std::vector<std::string>{config.path} : listed, split);
@@ -36,13 +36,13 @@ void check_same_tokenizer(const data::Dataset& a, const data::Dataset& b) {
 }  // namespace
 
 RunData::RunData(const RunConfig& config)
-    : train(open_split(config.data, config.data.train, "data.train", "train")),
+    : train(open_split(config.data, config.data.train, "data.train", data::Split::train)),
       loader(train, {.seed = config.train.seed,
                      .sequence_length = config.train.sequence,
                      .micro_batch = config.train.micro_batch,
                      .global_batch = config.train.global_batch}) {
   if (has_validation(config.data)) {
-    validation = open_split(config.data, config.data.validation, "data.validation", "val");
+    validation = open_split(config.data, config.data.validation, "data.validation", data::Split::validation);
   }
   data::check_vocabulary(train, config.model.vocab_size);
   if (validation) data::check_vocabulary(*validation, config.model.vocab_size);

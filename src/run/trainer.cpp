@@ -33,29 +33,29 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 struct GoesOn {
   std::string checkpoint;  ///< empty: it starts
   subspace::StreamsBy streams = subspace::StreamsBy::name;
-  std::string compute = {};             ///< its precision.compute
-  std::vector<std::string> notes = {};  ///< lines for the screen
+  Compute compute = Compute::automatic;  ///< its precision.compute
+  std::vector<std::string> notes = {};   ///< lines for the screen
 };
 
 /// `folder` is rank 0's; null on the others.
 GoesOn newest_of(const RunFolder* folder, const RunConfig& config, dist::World& world) {
   GoesOn from;
-  nlohmann::json found = {{"checkpoint", ""}, {"by_name", true}, {"compute", ""}};
+  nlohmann::json found = {{"checkpoint", ""}, {"by_name", true}, {"compute", computes().name(from.compute)}};
   world.together([&] {
     if (folder == nullptr) return;
     const auto newest = folder->newest_checkpoint();
     if (!newest) return;
     const RunConfig saved = read_run_config(*newest);
     RunConfig now = config;
-    if (now.precision.compute == "auto") now.precision.compute = saved.precision.compute;
+    if (now.precision.compute == Compute::automatic) now.precision.compute = saved.precision.compute;
     for (const std::string& change : changes_since(saved, now)) from.notes.push_back("changed since then: " + change);
     found = {{"checkpoint", newest->string()},
              {"by_name", read_streams(*newest) == subspace::StreamsBy::name},
-             {"compute", saved.precision.compute}};
+             {"compute", computes().name(saved.precision.compute)}};
   });
   found = nlohmann::json::parse(world.broadcast(found.dump()));
   from.checkpoint = found["checkpoint"].get<std::string>();
-  from.compute = found["compute"].get<std::string>();
+  from.compute = computes().value(found["compute"].get<std::string>(), "precision.compute");
   if (!found["by_name"].get<bool>()) from.streams = subspace::StreamsBy::order;
   return from;
 }
@@ -294,13 +294,14 @@ void check_same_type(dist::World& world, DType type) {
 
 /// precision.compute = auto is answered once for a run, when it begins: another processor that goes on with it does so
 /// in its type, and what the run keeps of its configuration means the same anywhere.
-void settle_compute(std::string& compute, GoesOn& from, Device device) {
-  if (compute != "auto") return;
-  const std::string here = settled_compute(compute, device);
+void settle_compute(Compute& compute, GoesOn& from, Device device) {
+  if (compute != Compute::automatic) return;
+  const Compute here = settled_compute(compute, device);
   compute = from.checkpoint.empty() ? here : from.compute;
   if (compute == here) return;
-  from.notes.push_back(fmt::format(
-      "precision.compute = auto stays {}, in which this run began; a new one here would take {}", compute, here));
+  from.notes.push_back(
+      fmt::format("precision.compute = auto stays {}, in which this run began; a new one here would take {}",
+                  computes().name(compute), computes().name(here)));
 }
 
 /// What a run holds. Other ranks may be writing to its memory until they are ended.

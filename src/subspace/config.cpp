@@ -9,11 +9,6 @@
 namespace llmz::subspace {
 namespace {
 
-void check_known(const std::string& value, const std::vector<std::string>& known, const std::string& key) {
-  check(std::find(known.begin(), known.end(), value) != known.end(), "{} = \"{}\" is not known; allowed: {}", key,
-        value, fmt::join(known, ", "));
-}
-
 void check_rank(float rank, const std::string& key, int64_t width) {
   check(std::isfinite(rank) && rank > 0, "{} = {} must be above 0: a fraction up to 1, or a number of columns", key,
         rank);
@@ -22,6 +17,22 @@ void check_rank(float rank, const std::string& key, int64_t width) {
 }
 
 }  // namespace
+
+const config::Names<ProjectorKind>& projector_kinds() {
+  static const config::Names<ProjectorKind> names = {{"gaussian", ProjectorKind::gaussian},
+                                                     {"sign", ProjectorKind::sign},
+                                                     {"haar", ProjectorKind::haar},
+                                                     {"principal", ProjectorKind::principal},
+                                                     {"prac", ProjectorKind::prac}};
+  return names;
+}
+
+const config::Names<Projector::Random>& random_kinds() {
+  using Random = Projector::Random;
+  static const config::Names<Random> names = {
+      {"haar", Random::basis}, {"sign", Random::sign}, {"gaussian", Random::gaussian}};
+  return names;
+}
 
 const config::Names<Decomposition>& decompositions() {
   static const config::Names<Decomposition> names = {{"subspace", Decomposition::subspace},
@@ -36,14 +47,11 @@ int64_t rank_of(float rank, int64_t width) {
 }
 
 void validate(const ProjectorConfig& p, const std::string& where, int64_t width) {
-  check_known(p.kind, projector_kinds(), where + ".projector");
   check_rank(p.rank, where + ".rank", width);
   check(p.refresh >= 1 && p.random_refresh >= 0,
         "{}.refresh = {} must be at least 1 step and {}.random_refresh = {} at least 0", where, p.refresh, where,
         p.random_refresh);
-  decompositions().value(p.decomposition, where + ".decomposition");
-  if (p.kind != "prac") return;
-  check_known(p.random, random_kinds(), where + ".random");
+  if (p.kind != ProjectorKind::prac) return;
   check_rank(p.random_rank, where + ".random_rank", width);
   const int64_t both = rank_of(p.rank, width) + rank_of(p.random_rank, width);
   check(both <= width, "{0}.rank = {1} and {0}.random_rank = {2} are {3} columns together, more than the width of {4}",

@@ -14,38 +14,22 @@ namespace {
 /// Power iterations from a cold start; one is enough from a warm one.
 constexpr int kColdIterations = 4;
 
-struct Kind {
-  const char* name;
-  bool principal;
-  Projector::Random random;
-};
-
-constexpr Kind kKinds[] = {{"gaussian", false, Projector::Random::gaussian},
-                           {"sign", false, Projector::Random::sign},
-                           {"haar", false, Projector::Random::basis},
-                           {"principal", true, Projector::Random::none},
-                           {"prac", true, Projector::Random::basis}};
-
 Projector::Random random_of(const ProjectorConfig& config) {
-  const auto kind = [](const std::string& name) {
-    const auto* row = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& k) { return name == k.name; });
-    check(row != std::end(kKinds), "projector '{}' is unknown; known: {}", name, fmt::join(projector_kinds(), ", "));
-    return row->random;
-  };
-  return config.kind == "prac" ? kind(config.random) : kind(config.kind);
+  switch (config.kind) {
+    case ProjectorKind::gaussian: return Projector::Random::gaussian;
+    case ProjectorKind::sign: return Projector::Random::sign;
+    case ProjectorKind::haar: return Projector::Random::basis;
+    case ProjectorKind::principal: return Projector::Random::none;
+    case ProjectorKind::prac: return config.random;
+  }
+  return Projector::Random::none;
 }
 
-bool has_principal(const ProjectorConfig& config) { return config.kind == "principal" || config.kind == "prac"; }
+bool has_principal(const ProjectorConfig& config) {
+  return config.kind == ProjectorKind::principal || config.kind == ProjectorKind::prac;
+}
 
 }  // namespace
-
-std::vector<std::string> projector_kinds() {
-  std::vector<std::string> names;
-  for (const Kind& kind : kKinds) names.emplace_back(kind.name);
-  return names;
-}
-
-std::vector<std::string> random_kinds() { return {"haar", "sign", "gaussian"}; }
 
 ProjectorSource::ProjectorSource(const ProjectorConfig& config, const std::string& name, int64_t width, DType dtype,
                                  StreamId stream, const Clock* clock, Memory& memory)
@@ -65,7 +49,7 @@ ProjectorSource::ProjectorSource(const ProjectorConfig& config, const std::strin
     if (principal) p.random_rank = std::min(p.random_rank, width - p.principal_rank);
   }
   if (p.random_rank == 0) p.random = Projector::Random::none;
-  if (config_.random_refresh == 0 || config_.kind != "prac") config_.random_refresh = config_.refresh;
+  if (config_.random_refresh == 0 || config_.kind != ProjectorKind::prac) config_.random_refresh = config_.refresh;
 
   const auto keep = [&](const char* part, Shape shape) {
     return memory.persistent(name + part, Category::projectors, shape, basis_dtype_);
@@ -130,7 +114,7 @@ void ProjectorSource::find_principal(Exec& exec, Tensor x) {
   const int64_t n = projector_.width;
   ops::fill(exec, spectrum_.total, 0.0f);
   ops::sum_of_squares(exec, spectrum_.total, x);
-  if (decompositions().value(config_.decomposition, "decomposition") == Decomposition::exact) {
+  if (config_.decomposition == Decomposition::exact) {
     const Buffer gram = exec.memory.take("refresh.gram", Category::workspace, {n, n}, basis_dtype_);
     ops::matmul(exec, {.c = gram.tensor(), .a = x, .b = x, .transpose_a = true});
     ops::leading_eigenvectors(exec, projector_.principal, spectrum_.values, gram.tensor());

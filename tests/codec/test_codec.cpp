@@ -22,17 +22,18 @@ struct Case {
 
 CodecConfig sketch(const std::string& kind, float rank, float random_rank = 0.25f, const std::string& random = "haar") {
   CodecConfig c{.codec = "sketch"};
-  c.projector.kind = kind;
+  c.projector.kind = subspace::projector_kinds().value(kind, "kind");
   c.projector.rank = rank;
   c.projector.random_rank = random_rank;
-  c.projector.random = random;
-  c.projector.decomposition = "exact";
+  c.projector.random = subspace::random_kinds().value(random, "random");
+  c.projector.decomposition = subspace::Decomposition::exact;
   return c;
 }
 
 CodecConfig quant(int64_t bits, int64_t group, int64_t rotate, const std::string& rounding) {
   CodecConfig c{.codec = "quant"};
-  c.quant = {.bits = bits, .group = group, .rotate = rotate, .rounding = rounding};
+  c.quant = {
+      .bits = bits, .group = group, .rotate = rotate, .rounding = codec::roundings().value(rounding, "rounding")};
   return c;
 }
 
@@ -44,10 +45,10 @@ CodecConfig packed(CodecConfig c, int64_t bits) {
 /// Every codec of the registry, every projector, every packing.
 std::vector<Case> all_cases() {
   std::vector<Case> cases = {{"store", {.codec = "store"}}, {"recompute", {.codec = "recompute"}}};
-  for (const std::string& kind : subspace::projector_kinds()) {
+  for (const std::string& kind : subspace::projector_kinds().list()) {
     if (kind != "prac") cases.push_back({"sketch " + kind, sketch(kind, 0.4f)});
   }
-  for (const std::string& random : subspace::random_kinds()) {
+  for (const std::string& random : subspace::random_kinds().list()) {
     cases.push_back({"sketch prac " + random, sketch("prac", 0.3f, 0.3f, random)});
   }
   cases.push_back({"sketch sign, 8 bits", packed(sketch("sign", 0.5f), 8)});
@@ -170,8 +171,8 @@ TEST_CASE("a code is a function of the seed and the step") {
     const auto again = one.run(5), elsewhere = other.run(5);
     CHECK(same_bits(first.gradient, again.gradient));
     CHECK(same_bits(first.decoded, elsewhere.decoded));
-    const bool draws = c.config.quant.rounding == "stochastic" || c.config.quant.rotate != 0 ||
-                       (c.config.codec == "sketch" && c.config.projector.kind != "principal");
+    const bool draws = c.config.quant.rounding == codec::Rounding::stochastic || c.config.quant.rotate != 0 ||
+                       (c.config.codec == "sketch" && c.config.projector.kind != subspace::ProjectorKind::principal);
     CHECK(same_bits(first.decoded, one.run(6).decoded) != draws);
   }
 }
@@ -225,7 +226,7 @@ TEST_CASE("a store with a projector makes the low-rank gradient that a sketch ma
   for (const char* kind : {"gaussian", "sign", "haar", "principal"}) {
     INFO(kind);
     const CodecConfig sketched = sketch(kind, 0.4f);
-    const codec::GradientConfig gradient{.form = "low_rank", .projector = sketched.projector};
+    const codec::GradientConfig gradient{.form = codec::GradientForm::low_rank, .projector = sketched.projector};
     CodecRig kept({.codec = "store"}, x, kTokens, dy, &gradient), coded(sketched, x, kTokens, dy);
     const auto a = kept.run(9), b = coded.run(9);
     CHECK(same_bits(a.decoded, x));

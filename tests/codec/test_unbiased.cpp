@@ -67,11 +67,11 @@ void check_unbiased(const Average& a, const std::vector<float>& x, double margin
 
 CodecConfig sketch(const std::string& kind, float rank, float random_rank, const std::string& random = "haar") {
   CodecConfig c{.codec = "sketch"};
-  c.projector.kind = kind;
+  c.projector.kind = subspace::projector_kinds().value(kind, "kind");
   c.projector.rank = rank;
   c.projector.random_rank = random_rank;
-  c.projector.random = random;
-  c.projector.decomposition = "exact";
+  c.projector.random = subspace::random_kinds().value(random, "random");
+  c.projector.decomposition = subspace::Decomposition::exact;
   return c;
 }
 
@@ -130,7 +130,7 @@ TEST_CASE("stochastic rounding is unbiased, with or without rotation") {
     for (int64_t bits : {4, 8}) {
       INFO(bits << " bits, rotate " << rotate);
       CodecConfig c{.codec = "quant"};
-      c.quant = {.bits = bits, .group = 8, .rotate = rotate, .rounding = "stochastic"};
+      c.quant = {.bits = bits, .group = 8, .rotate = rotate, .rounding = codec::Rounding::stochastic};
       check_unbiased(average_over_draws(c, x), x, kMissed);
     }
   }
@@ -139,6 +139,6 @@ TEST_CASE("stochastic rounding is unbiased, with or without rotation") {
 TEST_CASE("a packed sketch with stochastic rounding stays unbiased") {
   const std::vector<float> x = random_values(kTokens * kWidth, 0);
   CodecConfig c = sketch("sign", 0.25f, 0);
-  c.quant = {.bits = 8, .rounding = "stochastic"};
+  c.quant = {.bits = 8, .rounding = codec::Rounding::stochastic};
   check_unbiased(average_over_draws(c, x), x);
 }

@@ -104,11 +104,11 @@ TEST_CASE("keys reach their members") {
   CHECK(c.data.tokenizer == "tok");
   CHECK(c.activations.gate_up.codec == "recompute");
   CHECK(c.activations.down_input.codec == "store");
-  CHECK(c.activations.qkv_input.projector.kind == "prac");
+  CHECK(c.activations.qkv_input.projector.kind == subspace::ProjectorKind::prac);
   CHECK(c.activations.qkv_input.projector.rank == 0.3f);
   CHECK(c.activations.qkv_input.projector.refresh == 500);
   CHECK(c.activations.qkv_input.quant.bits == 8);
-  CHECK(c.activations.block == "recompute");
+  CHECK(c.activations.block == nn::BlockCodec::recompute);
   CHECK(c.optimizer.lr == 3e-4f);
   CHECK(c.optimizer.lr_scale.head == 0.5f);
   CHECK(c.optimizer.lr_scale.blocks == 1.0f);
@@ -162,26 +162,39 @@ TEST_CASE("every key is read by --set, printed, and read again; it changes nothi
   }
 }
 
+namespace {
+
+/// Where a member lies.
+struct Span {
+  const char* begin;
+  size_t size;
+  std::string path;
+};
+
+struct SpanOf {
+  const std::string& path;
+  Span operator()(const config::Named& named) const {
+    return {static_cast<const char*>(named.member()), named.size(), path};
+  }
+  template <class T>
+  Span operator()(const T* member) const {
+    return {reinterpret_cast<const char*>(member), sizeof(*member), path};
+  }
+};
+
+}  // namespace
+
 TEST_CASE("every member of the structs has a key") {
   // Members lie one behind the other but for alignment: a gap wider than that is a member without a key.
   RunConfig config;
-  struct Span {
-    const char* begin;
-    size_t size, align;
-    std::string path;
-  };
   std::vector<Span> spans;
   for (const config::Field& key : schema().fields()) {
-    spans.push_back(std::visit(
-        [&](auto* p) {
-          return Span{reinterpret_cast<const char*>(p), sizeof(*p), alignof(decltype(*p)), key.path};
-        },
-        key.slot(&config)));
+    spans.push_back(std::visit(SpanOf{key.path}, key.slot(&config)));
   }
-  for (const nn::ActivationRole& role : nn::activation_roles()) {  // of codecs that the struct does not know
-    const config::Bag& own = (config.activations.*role.config).own;
-    spans.push_back({reinterpret_cast<const char*>(&own), sizeof(own), alignof(config::Bag), "own"});
-  }
+  // Settings of components that the struct does not know.
+  std::vector<const config::Bag*> bags = {&config.model.own, &config.schedule.own};
+  for (const nn::ActivationRole& role : nn::activation_roles()) bags.push_back(&(config.activations.*role.config).own);
+  for (const config::Bag* own : bags) spans.push_back({reinterpret_cast<const char*>(own), sizeof(*own), "own"});
   std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) { return a.begin < b.begin; });
   const char* at = reinterpret_cast<const char*>(&config);
   for (const Span& span : spans) {
@@ -313,11 +326,11 @@ TEST_CASE("an unknown choice is an error with the known ones") {
 }
 
 TEST_CASE("precision is an object of its keys, or a name for a set of them") {
-  CHECK(parse(R"({"precision": "pure_bf16"})").precision.moments == "bf16");
+  CHECK(parse(R"({"precision": "pure_bf16"})").precision.moments == DType::bf16);
   const RunConfig mixed = parse(R"({"precision": "bf16"})", {"precision.moments=bf16"});
-  CHECK(
-      (mixed.precision.compute == "bf16" && mixed.precision.weights == "master" && mixed.precision.moments == "bf16"));
-  CHECK(parse("{}", {"precision=tf32"}).precision.compute == "tf32");
+  CHECK((mixed.precision.compute == run::Compute::bf16 && mixed.precision.weights == optim::Bf16Weights::master &&
+         mixed.precision.moments == DType::bf16));
+  CHECK(parse("{}", {"precision=tf32"}).precision.compute == run::Compute::tf32);
   CHECK_ERROR(parse(R"({"precision": "fp8"})"), "precision \"fp8\"", "fp32, tf32, bf16, bf16_stochastic, pure_bf16");
   CHECK_ERROR(parse(R"({"precision": {"weights": "fp16"}})"), "\"precision.weights\" = \"fp16\"", "master");
 }

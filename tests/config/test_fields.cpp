@@ -9,16 +9,23 @@ using config::Json;
 
 namespace {
 
+enum class Order : uint8_t { rows, columns };
+
+const config::Names<Order>& orders() {
+  static const config::Names<Order> names = {{"rows", Order::rows}, {"columns", Order::columns}};
+  return names;
+}
+
 /// Settings of a codec that CodecConfig has no member for.
 struct ToySettings {
   float dither = 0.5f;
-  std::string order = "rows";
+  Order order = Order::rows;
 };
 
 config::Fields<ToySettings> toy_fields() {
   return config::Fields<ToySettings>()
       .key("dither", &ToySettings::dither, "noise before rounding", config::between(0, 1))
-      .key("order", &ToySettings::order, "which way numbers are taken", config::one_of({"rows", "columns"}));
+      .key("order", &ToySettings::order, "which way numbers are taken", orders());
 }
 
 /// The codecs of llmz and one more: a file's worth of code and one row.
@@ -27,7 +34,8 @@ std::vector<codec::CodecRow> with_toy() {
   const auto own =
       config::Fields<codec::CodecConfig>().object("", &codec::CodecConfig::own, config::in_bag(toy_fields()));
   const auto serves = [](const codec::RoleFacts& role) { return role.rebuilds; };
-  rows.push_back({"toy", "dithered", serves, own, nullptr, codec::make_store});
+  rows.push_back(
+      {.name = "toy", .meaning = "dithered", .serves = serves, .fields = own, .make = codec::codec_row("store").make});
   return rows;
 }
 
@@ -92,11 +100,12 @@ TEST_CASE("a codec's own settings are read, printed and documented by its row al
       read(R"({"step": {"input": {"codec": "toy", "dither": 0.25, "bits": 8}}})", {"step.input.order=columns"});
   CHECK(root.input.codec == "toy");
   CHECK(root.input.own.get<ToySettings>().dither == 0.25f);
-  CHECK(root.input.own.get<ToySettings>().order == "columns");
+  CHECK(root.input.own.get<ToySettings>().order == Order::columns);
   CHECK(root.input.quant.bits == 8);
   CHECK(printed(root)["step"]["input"]["dither"] == 0.25);
+  CHECK(printed(root)["step"]["input"]["order"] == "columns");
   CHECK(printed(Root{})["step"]["input"]["dither"] == 0.5);
-  CHECK(Root{}.input.own.get<ToySettings>().order == "rows");  // never asked for: its default
+  CHECK(Root{}.input.own.get<ToySettings>().order == Order::rows);  // never asked for: its default
 
   Root defaults;
   const std::string tables = config::tables_markdown(schema(), &defaults);

@@ -123,7 +123,7 @@ TEST_CASE("every preset repeats bit for bit, with graphs and resumed") {
 TEST_CASE("passes are recorded and played again, but not where a code draws new numbers in each") {
   RunConfig config = tiny("quant4", "llama", "cuda", precision("bf16"));
   CHECK(Engine(engine_options(config)).replays_passes());
-  config.activations.gate_up.quant.rounding = "stochastic";
+  config.activations.gate_up.quant.rounding = codec::Rounding::stochastic;
   CHECK_FALSE(Engine(engine_options(config)).replays_passes());
 }
 
@@ -151,7 +151,7 @@ TEST_CASE("generation on a GPU gives the CPU's tokens in fp32") {
   const std::vector<int32_t> prompt = {3, 14, 15, 9, 26};
   std::vector<std::vector<int32_t>> texts;
   for (const char* device : {"cpu", "cuda"}) {
-    Generator generator(header, 5, 12, place(device, "fp32", header.run));
+    Generator generator(header, 5, 12, place(device, run::Compute::fp32, header.run));
     texts.emplace_back();
     generator.run(prompt, {.temperature = 0}, -1, [&](int32_t id) {
       texts.back().push_back(id);

@@ -42,7 +42,7 @@ struct Preparation {
   Manifest run() { return prepare(options, *tokenizer); }
   std::vector<int32_t> ids(const std::string& split) const {
     const std::vector<std::string> inputs = {options.out.string()};
-    const Dataset dataset = Dataset::open(inputs, split);
+    const Dataset dataset = Dataset::open(inputs, splits().value(split, "split"));
     std::vector<int32_t> out(static_cast<size_t>(dataset.tokens()));
     dataset.read(0, out);
     return out;
@@ -249,7 +249,7 @@ TEST_CASE("an interrupted preparation is not taken for a dataset, and the next o
 
   const std::vector<std::string> killed = {(p.folder / "killed").string()};
   CHECK(std::filesystem::exists(p.folder / "killed/train_000001.llmz"));
-  CHECK(contains(error_of([&] { Dataset::open(killed, "train"); }), "not run or not finished"));
+  CHECK(contains(error_of([&] { Dataset::open(killed, Split::train); }), "not run or not finished"));
   p.options.progress = nullptr;
   p.options.out = killed[0];
   p.options.validation_fraction = 0.01;
@@ -341,14 +341,14 @@ TEST_CASE("a missing or shortened shard of a prepared dataset is named") {
   p.input("a.jsonl", json_documents(300, "some text "));
   p.run();
   const std::vector<std::string> inputs = {p.options.out.string()};
-  CHECK_NOTHROW(Dataset::open(inputs, "train"));
+  CHECK_NOTHROW(Dataset::open(inputs, Split::train));
   const auto shard = p.options.out / "train_000003.llmz";
   std::filesystem::resize_file(shard, std::filesystem::file_size(shard) - 1);
-  CHECK(contains(error_of([&] { Dataset::open(inputs, "train"); }), "train_000003.llmz: truncated"));
+  CHECK(contains(error_of([&] { Dataset::open(inputs, Split::train); }), "train_000003.llmz: truncated"));
   std::filesystem::remove(shard);
-  CHECK(contains(error_of([&] { Dataset::open(inputs, "train"); }), "train_000003.llmz: this shard is missing"));
+  CHECK(contains(error_of([&] { Dataset::open(inputs, Split::train); }), "train_000003.llmz: this shard is missing"));
   write_file(p.options.out / "dataset.json", "{\"version\": 1}");
-  CHECK(contains(error_of([&] { Dataset::open(inputs, "val"); }), "dataset.json: damaged"));
+  CHECK(contains(error_of([&] { Dataset::open(inputs, Split::validation); }), "dataset.json: damaged"));
 }
 
 TEST_CASE("progress ends at the whole corpus") {

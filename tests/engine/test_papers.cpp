@@ -49,7 +49,7 @@ RunConfig tiny(const std::string& preset) {
   config = with_preset(config, preset);
   test::refresh_every(config.activations, kRefresh);
   for (const nn::ActivationRole& role : nn::activation_roles()) {
-    (config.activations.*role.config).projector.decomposition = "exact";
+    (config.activations.*role.config).projector.decomposition = subspace::Decomposition::exact;
   }
   return config;
 }

@@ -79,14 +79,14 @@ nn::ActivationsConfig apart() {
 
 nn::ActivationsConfig blocks_rebuilt() {
   nn::ActivationsConfig a;
-  a.block = "recompute";
+  a.block = nn::BlockCodec::recompute;
   return a;
 }
 
 /// Sketches that lose nothing.
 nn::ActivationsConfig full_rank_sketches() {
   codec::CodecConfig c{.codec = "sketch"};
-  c.projector.kind = "sign";
+  c.projector.kind = subspace::ProjectorKind::sign;
   c.projector.rank = 1.0f;
   c.projector.refresh = 1;
   nn::ActivationsConfig a;
@@ -99,7 +99,7 @@ nn::ActivationsConfig full_rank_sketches() {
 TEST_CASE("whole-model gradients of every kind of block equal central differences in double") {
   for (const Toy& toy : kToys) {
     for (const auto& activations : {nn::ActivationsConfig(), apart(), blocks_rebuilt()}) {
-      INFO(toy.name << ", norm " << activations.norm.codec << ", block " << activations.block);
+      INFO(toy.name << ", norm " << activations.norm.codec << ", block " << nn::block_codecs().name(activations.block));
       ModelHarness h = make(toy, {.activations = activations, .precision = kDouble, .loss_chunk = 5});
       check_gradients(h, 3);
     }

@@ -53,7 +53,8 @@ TEST_CASE("codes rounded stochastically draw in each pass, others do not") {
   CHECK_FALSE(draws(codec::CodecConfig{}));
   CHECK_FALSE(draws({.codec = "sketch"}));
   CHECK_FALSE(draws({.codec = "quant"}));
-  CHECK(draws({.codec = "quant", .quant = {.rounding = "stochastic"}}));
-  CHECK(draws({.codec = "sketch", .quant = {.bits = 8, .rounding = "stochastic"}}));
-  CHECK_FALSE(draws({.codec = "sketch", .quant = {.rounding = "stochastic"}}));  // its code stays as it is
+  CHECK(draws({.codec = "quant", .quant = {.rounding = codec::Rounding::stochastic}}));
+  CHECK(draws({.codec = "sketch", .quant = {.bits = 8, .rounding = codec::Rounding::stochastic}}));
+  CHECK_FALSE(
+      draws({.codec = "sketch", .quant = {.rounding = codec::Rounding::stochastic}}));  // its code stays as it is
 }

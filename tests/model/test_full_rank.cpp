@@ -16,10 +16,10 @@ constexpr nn::Precision kDouble = {DType::f64, DType::f64};
 
 codec::CodecConfig full_rank(const std::string& kind) {
   codec::CodecConfig c{.codec = "sketch"};
-  c.projector.kind = kind;
+  c.projector.kind = subspace::projector_kinds().value(kind, "kind");
   c.projector.rank = kind == "prac" ? 0.5f : 1.0f;
   c.projector.random_rank = 0.5f;
-  c.projector.random = "sign";
+  c.projector.random = Projector::Random::sign;
   c.projector.refresh = 1;
   return c;
 }

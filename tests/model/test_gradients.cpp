@@ -25,7 +25,7 @@ TEST_CASE("whole-model gradients equal central differences in double") {
   apart.norm.codec = "store";
   apart.qkv_input.codec = "recompute";
   nn::ActivationsConfig checkpoint;
-  checkpoint.block = "recompute";
+  checkpoint.block = nn::BlockCodec::recompute;
 
   SECTION("llama with grouped queries, store") {
     ModelHarness h(test::tiny_llama(), in_double(store), 2, 7);

@@ -40,7 +40,7 @@ TEST_CASE("what is stored or rebuilt changes memory and not one bit of loss or g
                          },
                          true},
                         {"norms apart", [](A& a) { a.norm.codec = "store"; }, false},
-                        {"blocks rebuilt", [](A& a) { a.block = "recompute"; }, true}};
+                        {"blocks rebuilt", [](A& a) { a.block = nn::BlockCodec::recompute; }, true}};
   for (auto config : {test::tiny_llama(), test::tiny_gpt2()}) {
     ModelHarness base(config, {}, 3, 16);
     const double loss = base.train();

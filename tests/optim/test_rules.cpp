@@ -119,7 +119,7 @@ TEST_CASE("the first entry that has a parameter and can update it does so") {
   const Model m;
   OptimizerConfig config;
   CHECK(m.rules(config) == Names{"adamw", "adamw", "adamw", "adamw", "adamw"});
-  config.moments = "factored";
+  config.moments = optim::Moments::factored;
   CHECK(m.rules(config) == Names{"adamw_factored", "adamw_factored", "adamw", "adamw_factored", "adamw"});
   config.rules = {entry("adamw", {.where = "attention_output"}), entry("plain", {.where = "blocks"})};
   CHECK(m.rules(config) == Names{"plain", "adamw", "adamw", "adamw_factored", "adamw"});
@@ -150,7 +150,7 @@ TEST_CASE("an entry for which earlier ones leave nothing is told so, not that it
   config.rules = {entry("adamw"), entry("adamw", {.where = "norms"})};
   CHECK_ERROR(m.rules(config), "optimizer.rules[1]", "earlier entries of optimizer.rules");
   config.rules = {entry("adamw")};
-  config.moments = "factored";
+  config.moments = Moments::factored;
   CHECK_ERROR(m.rules(config), "optimizer.moments = \"factored\"", "earlier entries of optimizer.rules");
   config.rules = {entry("adamw_factored", {.where = "matrix"})};
   CHECK_ERROR(m.rules(config), "optimizer.moments = \"factored\"", "earlier entries of optimizer.rules");

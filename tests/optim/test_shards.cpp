@@ -117,12 +117,14 @@ HostTensor trained_on(int size, const Method& method) {
 }  // namespace
 
 TEST_CASE("moments of a rank's rows, and its random numbers, are those of the whole") {
-  for (const std::string rounding : {"master", "stochastic", "nearest"}) {
-    for (const std::string moments : {"full", "subspace"}) {
-      for (const std::string at_refresh : {"keep", "reset", "rotate"}) {
+  for (const Bf16Weights rounding : bf16_weights().values()) {
+    for (const Moments moments : {Moments::full, Moments::subspace}) {
+      for (const AtRefresh at_refresh : refresh_policies().values()) {
         for (const bool low_rank : {false, true}) {
-          if (moments == "subspace" ? !low_rank : at_refresh != "keep") continue;
-          INFO(rounding << ", " << moments << ", " << at_refresh << ", low-rank gradient " << low_rank);
+          if (moments == Moments::subspace ? !low_rank : at_refresh != AtRefresh::keep) continue;
+          INFO(bf16_weights().name(rounding)
+               << ", " << moment_kinds().name(moments) << ", " << refresh_policies().name(at_refresh)
+               << ", low-rank gradient " << low_rank);
           Method method;
           method.optimizer.moments = moments;
           method.optimizer.subspace.at_refresh = at_refresh;
@@ -138,12 +140,12 @@ TEST_CASE("moments of a rank's rows, and its random numbers, are those of the wh
 }
 
 TEST_CASE("factored moments over all ranks are those of the whole") {
-  for (const std::string rounding : {"master", "stochastic"}) {
+  for (const Bf16Weights rounding : {Bf16Weights::master, Bf16Weights::stochastic}) {
     for (const int64_t bits : {32, 8}) {
       for (const bool low_rank : {false, true}) {
-        INFO(rounding << ", " << bits << " bits, low-rank gradient " << low_rank);
+        INFO(bf16_weights().name(rounding) << ", " << bits << " bits, low-rank gradient " << low_rank);
         Method method;
-        method.optimizer.moments = "factored";
+        method.optimizer.moments = Moments::factored;
         method.optimizer.first_moment_bits = bits;
         method.precision.weights = rounding;
         method.low_rank = low_rank;

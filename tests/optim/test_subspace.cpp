@@ -21,11 +21,11 @@ struct Setup {
   std::unique_ptr<Memory> memory;
   std::unique_ptr<Optimizer> optimizer;
 
-  Setup(const std::string& at_refresh, int64_t rank) {
+  Setup(AtRefresh at_refresh, int64_t rank) {
     projector.random_rank = rank;
     projector.changed = true;
     OptimizerConfig config;
-    config.moments = "subspace";
+    config.moments = Moments::subspace;
     config.subspace.at_refresh = at_refresh;
     config.weight_decay = 0;
     Memory recorder;
@@ -90,9 +90,9 @@ struct Setup {
 }  // namespace
 
 TEST_CASE("keep leaves subspace moments as they are, reset clears them") {
-  for (const char* policy : {"keep", "reset"}) {
+  for (const AtRefresh policy : {AtRefresh::keep, AtRefresh::reset}) {
     Setup s(policy, 5);
-    CHECK(s.optimizer->refreshes() == (policy == std::string("reset")));
+    CHECK(s.optimizer->refreshes() == (policy == AtRefresh::reset));
     s.run(*s.memory, 1);
     const auto before = s.values_of(s.state("exp_avg"));
     REQUIRE(std::abs(before[0]) > 0);
@@ -102,7 +102,7 @@ TEST_CASE("keep leaves subspace moments as they are, reset clears them") {
     s.renew_projector();
     s.refresh_only();
     const auto after = s.values_of(s.state("exp_avg"));
-    if (policy == std::string("keep")) {
+    if (policy == AtRefresh::keep) {
       CHECK(after == before);
     } else {
       for (double m : after) CHECK(m == 0);
@@ -112,7 +112,7 @@ TEST_CASE("keep leaves subspace moments as they are, reset clears them") {
 }
 
 TEST_CASE("reset counts the steps of the bias correction anew") {
-  Setup fresh("reset", 5), used("reset", 5);
+  Setup fresh(AtRefresh::reset, 5), used(AtRefresh::reset, 5);
   fresh.run(*fresh.memory, 1);
   const auto first_update = fresh.values_of(fresh.parameter.weight);
   for (int64_t step = 1; step <= 3; ++step) {
@@ -130,7 +130,7 @@ TEST_CASE("reset counts the steps of the bias correction anew") {
 }
 
 TEST_CASE("rotate carries the first moment through full space") {
-  Setup whole("rotate", kWidth);  // of full rank, where nothing is lost
+  Setup whole(AtRefresh::rotate, kWidth);  // of full rank, where nothing is lost
   whole.run(*whole.memory, 1);
   const auto before = whole.expanded(whole.state("exp_avg"));
   const auto inside = whole.values_of(whole.state("exp_avg"));
@@ -140,7 +140,7 @@ TEST_CASE("rotate carries the first moment through full space") {
   for (size_t i = 0; i < after.size(); ++i) CHECK(after[i] == Approx(before[i]).margin(1e-12));
   CHECK(whole.values_of(whole.state("exp_avg")) != inside);
 
-  Setup part("rotate", 5);
+  Setup part(AtRefresh::rotate, 5);
   part.run(*part.memory, 1);
   const auto squares = part.values_of(part.state("exp_avg_sq"));
   part.renew_projector();

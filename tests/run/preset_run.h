@@ -22,7 +22,7 @@ inline run::RunConfig preset_run(const std::string& preset, const model::ModelCo
   config.train.device = "cpu";
   config.train.micro_batch = 4;
   config.train.sequence = 16;
-  config.precision.compute = "fp32";
+  config.precision.compute = run::Compute::fp32;
   config.optimizer.weight_decay = 0.01f;
   config = run::with_preset(config, preset);
   refresh_every(config.activations, refresh);

@@ -36,7 +36,7 @@ TEST_CASE("evaluation sums every token's loss once, with the context that the st
   writer.append(ids, kTextBytes);
   writer.finish();
   const std::string input = (temp.path() / "val.llmz").string();
-  const auto dataset = data::Dataset::open(std::span(&input, 1), "val");
+  const auto dataset = data::Dataset::open(std::span(&input, 1), data::Split::validation);
 
   EngineOptions options;
   options.model = test::tiny_model("gpt2");

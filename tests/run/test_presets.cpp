@@ -34,8 +34,8 @@ void for_every_tiny(F&& f) {
 
 TEST_CASE("planned bytes are allocated bytes, and a step takes no others, for every preset") {
   for_every_tiny([](RunConfig config) {
-    for (const char* compute : {"fp32", "bf16"}) {
-      CAPTURE(compute);
+    for (const Compute compute : {Compute::fp32, Compute::bf16}) {
+      INFO(computes().name(compute));
       config.precision.compute = compute;
       const EngineOptions options = engine_options(config);
       const MemoryPlan plan = Engine::plan(options);
@@ -49,13 +49,13 @@ TEST_CASE("planned bytes are allocated bytes, and a step takes no others, for ev
 
 TEST_CASE("precision.compute = auto takes bf16 where products of it are computed as such") {
   RunConfig config = tiny("full", "llama");
-  config.precision.compute = "auto";
+  config.precision.compute = run::Compute::automatic;
   const DType want = ops::multiplies_bf16(DeviceType::cpu) ? DType::bf16 : DType::f32;
   CHECK(engine_options(config).build.precision.activation == want);
   CHECK(engine_options(config).build.precision.weight == want);
   CHECK(engine_options(config).build.precision.accumulator() == DType::f32);
   CHECK(precision_of(config.precision, {DeviceType::cuda, 0}).activation == DType::bf16);
-  CHECK(engine_options(config).state.weights == "master");
+  CHECK(engine_options(config).state.weights == optim::Bf16Weights::master);
 }
 
 TEST_CASE("no rank of several takes more memory than rank 0, and all send the same") {
@@ -116,8 +116,8 @@ TEST_CASE("bf16 weights of every kind learn on the CPU, and resume bit for bit")
 
 TEST_CASE("a run goes on in another precision from its master copies, and makes them from fp32 weights") {
   RunConfig half = tiny("full", "llama"), full = half;
-  half.precision = {.compute = "bf16"};
-  full.precision = {.compute = "fp32"};
+  half.precision = {.compute = run::Compute::bf16};
+  full.precision = {.compute = run::Compute::fp32};
   for (const bool from_half : {true, false}) {
     const TempFolder folder;
     Engine before(engine_options(from_half ? half : full)), after(engine_options(from_half ? full : half));
@@ -144,8 +144,9 @@ TEST_CASE("a run goes on in another precision from its master copies, and makes 
 
 TEST_CASE("every preset resumes with the same losses bit for bit, between refreshes and at one") {
   for_every_tiny([](RunConfig config) {
-    for (const auto& [saved, compute] : {std::pair<int64_t, const char*>{4, "fp32"}, {6, "fp32"}, {6, "bf16"}}) {
-      CAPTURE(saved, compute);
+    for (const auto& [saved, compute] :
+         {std::pair<int64_t, Compute>{4, Compute::fp32}, {6, Compute::fp32}, {6, Compute::bf16}}) {
+      INFO("saved at " << saved << ", " << computes().name(compute));
       config.precision.compute = compute;
       const TempFolder folder;
       Engine whole(engine_options(config));
@@ -164,7 +165,8 @@ TEST_CASE("every preset resumes with the same losses bit for bit, between refres
 
 TEST_CASE("a global batch gives nearly the same step however it is split into micro-batches") {
   for_every_tiny([](const RunConfig& config) {
-    if (config.activations.qkv_input.projector.kind == "prac") return;  // principal parts see the first micro-batch
+    if (config.activations.qkv_input.projector.kind == subspace::ProjectorKind::prac)
+      return;  // principal parts see the first micro-batch
     std::vector<double> norms;
     for (const int64_t micro : {4, 2}) {
       RunConfig split = config;
@@ -185,20 +187,19 @@ TEST_CASE("a global batch gives nearly the same step however it is split into mi
 
 TEST_CASE("the three choices combine: quantised storage, low-rank gradients, any moments") {
   struct Choice {
-    const char* moments;
-    const char* at_refresh;
+    optim::Moments moments;
+    optim::AtRefresh at_refresh;
   };
-  for (const auto& [moments, at_refresh] : {Choice{"full", "keep"},
-                                            {"factored", "keep"},
-                                            {"subspace", "keep"},
-                                            {"subspace", "reset"},
-                                            {"subspace", "rotate"}}) {
-    INFO(moments << ", " << at_refresh);
+  using enum optim::Moments;
+  using enum optim::AtRefresh;
+  for (const auto& [moments, at_refresh] :
+       {Choice{full, keep}, {factored, keep}, {subspace, keep}, {subspace, reset}, {subspace, rotate}}) {
+    INFO(optim::moment_kinds().name(moments) << ", " << optim::refresh_policies().name(at_refresh));
     RunConfig config = tiny("quant4", "llama");
     config.activations.norm.codec = "store";  // subspace moments need the norm apart
     config.activations.down_input.codec = "store";
-    config.weight_gradient.form = "low_rank";
-    config.weight_gradient.projector.kind = "sign";
+    config.weight_gradient.form = codec::GradientForm::low_rank;
+    config.weight_gradient.projector.kind = subspace::ProjectorKind::sign;
     config.weight_gradient.projector.rank = 0.5f;
     config.weight_gradient.projector.refresh = 5;
     config.optimizer.moments = moments;
@@ -215,8 +216,8 @@ TEST_CASE("the three choices combine: quantised storage, low-rank gradients, any
 TEST_CASE("updates through shared sketches of full rank are those of dense gradients") {
   // The gains between code and layer must be those of the backward pass when the gradient is expanded.
   for (const char* architecture : {"llama", "gpt2"}) {
-    for (const char* moments : {"full", "factored"}) {
-      INFO(architecture << ", " << moments);
+    for (const optim::Moments moments : {optim::Moments::full, optim::Moments::factored}) {
+      INFO(architecture << ", " << optim::moment_kinds().name(moments));
       std::vector<std::vector<double>> results;
       for (const bool sketched : {false, true}) {
         RunConfig config = tiny("full", architecture);
@@ -224,7 +225,7 @@ TEST_CASE("updates through shared sketches of full rank are those of dense gradi
         if (sketched) {
           for (auto member : {&nn::ActivationsConfig::qkv_input, &nn::ActivationsConfig::gate_up_input}) {
             (config.activations.*member).codec = "sketch";
-            (config.activations.*member).projector.kind = "sign";
+            (config.activations.*member).projector.kind = subspace::ProjectorKind::sign;
             (config.activations.*member).projector.rank = 1.0f;
           }
         }
@@ -255,8 +256,8 @@ TEST_CASE("updates through shared sketches of full rank are those of dense gradi
 
 TEST_CASE("diagnostics work where a projector wraps what is rebuilt") {
   RunConfig config = tiny("lean", "llama");
-  config.weight_gradient.form = "low_rank";
-  config.weight_gradient.projector.kind = "sign";
+  config.weight_gradient.form = codec::GradientForm::low_rank;
+  config.weight_gradient.projector.kind = subspace::ProjectorKind::sign;
   config.train.diagnostics = 1;
   Engine engine(engine_options(config));
   engine.initialise(3);
@@ -286,7 +287,7 @@ TEST_CASE("keys beside a preset win, wherever they stand; --set preset replaces 
   CHECK(c.activations.qkv_input.codec == "quant");
   CHECK(c.activations.qkv_input.quant.bits == 8);
   CHECK(c.activations.gate_up_input.quant.bits == 4);
-  CHECK(c.optimizer.moments == "factored");
+  CHECK(c.optimizer.moments == optim::Moments::factored);
   const RunConfig full = parse_run_config(R"({"preset": "lean"})", "run.json", {"preset=full"});
   CHECK(to_json(full) == to_json(RunConfig{}));
   CHECK_THROWS_WITH(parse_run_config(R"({"preset": "laen"})", "run.json"),
@@ -310,14 +311,14 @@ TEST_CASE("settings that mean nothing together are refused by name") {
   refused(R"({"optimizer": {"first_moment_bits": 8}})", "optimizer.first_moment_bits");
 
   RunConfig subspace = tiny("full", "llama");
-  subspace.optimizer.moments = "subspace";
+  subspace.optimizer.moments = optim::Moments::subspace;
   CHECK_THROWS_WITH(Engine::plan(engine_options(subspace)), contains("optimizer.moments"));
   RunConfig shared = tiny("compact_n4", "llama");
   shared.activations.norm.codec = "shared";
   CHECK_THROWS_WITH(Engine::plan(engine_options(shared)), contains("activations.norm.codec"));
   RunConfig rotate = tiny("prac_linear", "llama");
-  rotate.optimizer.moments = "subspace";
-  rotate.optimizer.subspace.at_refresh = "rotate";
+  rotate.optimizer.moments = optim::Moments::subspace;
+  rotate.optimizer.subspace.at_refresh = optim::AtRefresh::rotate;
   CHECK_THROWS_WITH(Engine::plan(engine_options(rotate)), contains("optimizer.subspace.at_refresh"));
 }
 

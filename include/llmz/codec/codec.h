@@ -104,13 +104,4 @@ std::unique_ptr<Codec> probed(std::unique_ptr<Codec> inner, const CodecOptions& 
 /// Every registered name, in the order of the documentation.
 std::vector<std::string> codec_names();
 
-/// Keeps x as it is (a share of the buffer, no copy). Exact.
-std::unique_ptr<Codec> make_store(const CodecOptions& options, Memory& memory);
-/// Keeps nothing and asks `rebuild` for x in backward. As exact as what it is rebuilt from.
-std::unique_ptr<Codec> make_recompute(const CodecOptions& options, Memory& memory);
-/// Keeps z = x·P [T,r], packed where config.quant.bits says so.
-std::unique_ptr<Codec> make_sketch(const CodecOptions& options, Memory& memory);
-/// Keeps x in 8 or 4 bits.
-std::unique_ptr<Codec> make_quant(const CodecOptions& options, Memory& memory);
-
 }  // namespace llmz::codec

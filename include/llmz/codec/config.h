@@ -19,10 +19,10 @@ const config::Names<GradientForm>& gradient_forms();
 
 /// How numbers are packed into a few bits.
 struct QuantConfig {
-  int64_t bits = 0;                  ///< 8 or 4. 0: `quant` takes 8, a sketch's code stays unpacked
-  int64_t group = 0;                 ///< elements that share a scale; 0 = a row
-  int64_t rotate = 0;                ///< block size of a random Hadamard rotation beforehand; 0 = none
-  std::string rounding = "nearest";  ///< nearest | stochastic
+  int64_t bits = 0;    ///< 8 or 4. 0: `quant` takes 8, a sketch's code stays unpacked
+  int64_t group = 0;   ///< elements that share a scale; 0 = a row
+  int64_t rotate = 0;  ///< block size of a random Hadamard rotation beforehand; 0 = none
+  Rounding rounding = Rounding::nearest;
 };
 
 /// How one tensor role is kept between forward and backward. Made from JSON `activations.<role>`.
@@ -37,7 +37,7 @@ struct CodecConfig {
 struct GradientConfig {
   /// auto: low-rank where the layer's input is kept as a sketch, dense elsewhere; dense; low_rank: the others too,
   /// through `projector` of the input that backward has.
-  std::string form = "auto";
+  GradientForm form = GradientForm::automatic;
   subspace::ProjectorConfig projector = {};
 };
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -57,11 +58,27 @@ class Names {
     for (const Row& row : rows_) names.emplace_back(row.name);
     return names;
   }
-  /// Error that names `key` and what is allowed, for a text that stands for nothing.
-  E value(const std::string& name, const std::string& key) const {
+  /// The enumerators, in the order of the table.
+  std::vector<E> values() const {
+    std::vector<E> all;
+    for (const Row& row : rows_) all.push_back(row.value);
+    return all;
+  }
+  std::string name(E value) const {
+    for (const Row& row : rows_) {
+      if (row.value == value) return row.name;
+    }
+    fail("an enumerator of number {} has no name; known: {}", static_cast<int>(value), fmt::join(list(), ", "));
+  }
+  std::optional<E> find(const std::string& name) const {
     for (const Row& row : rows_) {
       if (name == row.name) return row.value;
     }
+    return std::nullopt;
+  }
+  /// Error that names `key` and what is allowed, for a text that stands for nothing.
+  E value(const std::string& name, const std::string& key) const {
+    if (const std::optional<E> found = find(name)) return *found;
     fail("{} = \"{}\" is not known; allowed: {}", key, name, fmt::join(list(), ", "));
   }
 
@@ -100,9 +117,33 @@ struct Choice {
   std::vector<std::string> given = {};  ///< the keys that stand in the element
 };
 
+/// A member of an enumeration, read and written by the names of its values.
+class Named {
+ public:
+  /// Both outlive it.
+  template <class E>
+  Named(E& member, const Names<E>& names)
+      : member_(&member),
+        size_(sizeof(member)),
+        get_([&member, &names] { return names.name(member); }),
+        set_([&member, &names](const std::string& name, const std::string& key) { member = names.value(name, key); }) {}
+
+  const void* member() const { return member_; }
+  size_t size() const { return size_; }
+  std::string get() const { return get_(); }
+  /// Error that names `key` and what is allowed, for a name that stands for nothing.
+  void set(const std::string& name, const std::string& key) const { set_(name, key); }
+
+ private:
+  const void* member_;
+  size_t size_;
+  std::function<std::string()> get_;
+  std::function<void(const std::string&, const std::string&)> set_;
+};
+
 /// The member that a key stands for.
-using Slot =
-    std::variant<bool*, int64_t*, uint64_t*, float*, std::string*, std::vector<std::string>*, std::vector<Choice>*>;
+using Slot = std::variant<bool*, int64_t*, uint64_t*, float*, std::string*, std::optional<std::string>*,
+                          std::vector<std::string>*, std::vector<Choice>*, Named>;
 
 struct ListType;
 
@@ -130,6 +171,16 @@ class Fields {
   Fields& key(std::string path, Find find, std::string meaning, Allowed allowed = {}) {
     const auto slot = [find](void* object) -> Slot { return &std::invoke(find, *static_cast<T*>(object)); };
     rows_.push_back({std::move(path), slot, std::move(meaning), std::move(allowed)});
+    return *this;
+  }
+
+  /// A member of an enumeration. `names` is there for good.
+  template <class Find, class E>
+  Fields& key(std::string path, Find find, std::string meaning, const Names<E>& names) {
+    const auto slot = [find, &names](void* object) -> Slot {
+      return Named(std::invoke(find, *static_cast<T*>(object)), names);
+    };
+    rows_.push_back({std::move(path), slot, std::move(meaning), one_of(names.list())});
     return *this;
   }
 

@@ -67,11 +67,16 @@ class Reader {
   virtual bool apply_special(const Text&, const std::string&, const Json&) { return false; }
 
  private:
-  Text override_text(const std::string& path, const std::string& value, const std::string& source) const;
-
   const Schema& schema_;
   void* object_;
 };
+
+/// Writes `value`, as a command line has it (texts without quotes, lists of texts as a,b,c), into the member of
+/// `object` that `field` stands for. `source`: what errors call it.
+void set_from_text(const Field& field, void* object, const std::string& value, const std::string& source);
+
+/// The member's value; null for a text that is absent.
+Json value_of(const Field& field, void* object);
 
 /// A value as an error shows it: JSON, cut where it is long.
 std::string shown(const Json& value);

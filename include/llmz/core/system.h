@@ -65,6 +65,20 @@ CudaInfo cuda_info();
 /// An environment variable; null where it is not set, or empty, which shells make of one that is not set elsewhere.
 const char* environment(const char* name);
 
+/// What the name of a device asks for.
+struct DeviceWish {
+  enum class Kind : uint8_t {
+    automatic,  ///< "auto"
+    cpu,        ///< "cpu"
+    some_gpu,   ///< "cuda"
+    this_gpu    ///< "cuda:2"
+  };
+  Kind kind = Kind::automatic;
+  int index = 0;  ///< of `this_gpu`
+};
+/// Throws Error listing what is allowed for any other name.
+DeviceWish device_wish(std::string_view name);
+
 /// "cpu", "cuda" (the first GPU), "cuda:2", or "auto": the first GPU where this process sees one, else the CPU. Throws
 /// Error for anything else; whether a named GPU is there is found out when it is opened.
 Device device_from_name(std::string_view name);

@@ -5,21 +5,26 @@
 #include <string>
 #include <vector>
 
+#include "llmz/config/fields.h"
 #include "llmz/data/shard.h"
 
 namespace llmz::data {
+
+/// What of a prepared dataset: "train" or "val".
+enum class Split : uint8_t { train, validation };
+const config::Names<Split>& splits();
 
 /// Token shards one after the other, read as a single row of tokens. Const methods are thread-safe.
 class Dataset {
  public:
   /// `inputs`: folders, shard files, patterns with * ? [ ]. Of a folder written by `llmz data prepare` the shards of
-  /// `split` ("train" or "val") are taken, as its manifest lists them; of a folder without .llmz files the llm.c shards
+  /// `split` are taken, as its manifest lists them; of a folder without .llmz files the llm.c shards
   /// with "_train" or "_val" in their name. Files and what patterns match are taken as they are, sorted within a
   /// pattern.
   ///
   /// Throws Error for an input that names nothing, an unfinished preparation, a missing, truncated or foreign shard, no
   /// shard of this split, and shards made by different tokenizers.
-  static Dataset open(std::span<const std::string> inputs, const std::string& split);
+  static Dataset open(std::span<const std::string> inputs, Split split);
 
   int64_t tokens() const { return starts_.back(); }
   int64_t vocab_size() const { return shards_.front().vocab_size(); }           ///< 0: not known (llm.c shards)

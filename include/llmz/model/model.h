@@ -101,6 +101,9 @@ class Model {
 /// Builds the architecture that config.architecture names. Throws Error for an unknown one or an impossible shape.
 std::unique_ptr<Model> make_model(const ModelConfig& config, const BuildOptions& options, Memory& memory);
 
+/// Whether its MLP has a gate beside the projection up.
+bool has_gate(const ModelConfig& config);
+
 /// Every registered architecture.
 std::vector<std::string> architectures();
 

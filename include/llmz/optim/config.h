@@ -14,10 +14,27 @@ struct LrScale {
   float attention_output = 1;  ///< of the output projections, beside `blocks`
 };
 
+/// Where AdamW's moments live: in the weight's shape, the second one as a row and a column, or in the shape of low-rank
+/// gradients. A rule's row says which it stands for (RuleRow::moments).
+enum class Moments : uint8_t { full, factored, subspace };
+const config::Names<Moments>& moment_kinds();
+
+/// What becomes of subspace moments when the projector changes.
+enum class AtRefresh : uint8_t { keep, reset, rotate };
+const config::Names<AtRefresh>& refresh_policies();
+
+/// What a bf16 weight does about updates smaller than its spacing.
+enum class Bf16Weights : uint8_t {
+  master,      ///< an fp32 copy is updated
+  stochastic,  ///< rounded up or down at random
+  nearest      ///< they are lost
+};
+const config::Names<Bf16Weights>& bf16_weights();
+
 /// Moments that live in the subspace of a low-rank gradient's projector (CompAct).
 struct SubspaceConfig {
-  float alpha = 0.25f;              ///< factor on the projected-back update
-  std::string at_refresh = "keep";  ///< what becomes of them when the projector changes: keep | reset | rotate
+  float alpha = 0.25f;  ///< factor on the projected-back update
+  AtRefresh at_refresh = AtRefresh::keep;
 };
 
 /// Which parameters decoupled weight decay touches besides the matrices of blocks and head.
@@ -28,9 +45,7 @@ struct DecayOn {
 /// How the optimizer's numbers are stored; filled in from JSON `precision`.
 struct StatePrecision {
   bool bf16_moments = false;  ///< else fp32 (f64 in an f64 model)
-  /// What a bf16 weight does about updates smaller than its spacing: `master` (an fp32 copy is updated), `stochastic`
-  /// (rounded up or down at random), `nearest` (they are lost).
-  std::string weights = "master";
+  Bf16Weights weights = Bf16Weights::master;
   uint64_t seed = 1;  ///< of stochastic rounding
 };
 
@@ -44,7 +59,7 @@ struct RulePlace {
 /// JSON `optimizer`.
 struct OptimizerConfig {
   std::string name = "adamw";
-  std::string moments = "full";    ///< full | factored | subspace
+  Moments moments = Moments::full;
   int64_t first_moment_bits = 32;  ///< 32, or 8 with factored moments
   SubspaceConfig subspace;
   float lr = 1e-3f;  ///< peak learning rate
@@ -57,22 +72,17 @@ struct OptimizerConfig {
   std::vector<config::Choice> rules;
 };
 
-std::vector<std::string> moment_kinds();
-std::vector<std::string> refresh_policies();
-
 /// Throws Error naming the keys whose values do not go together.
 void validate(const OptimizerConfig& config);
 
 /// JSON `schedule`: linear warm-up to the peak, then `kind` down to final_fraction·lr.
 struct ScheduleConfig {
-  std::string kind = "cosine";  ///< cosine | linear | constant | wsd (warm-up, stable, decay)
+  std::string kind = "cosine";  ///< a name of the schedule registry
   float warmup = 0.1f;          ///< steps when ≥ 1, else a fraction of all steps
   float final_fraction = 0.1f;  ///< floor, as a fraction of the peak
   float decay = 0.2f;           ///< wsd: steps when ≥ 1, else a fraction, at the end
+  config::Bag own = {};         ///< settings of schedules that take others than these
 };
-
-/// Every known `kind`.
-std::vector<std::string> schedule_kinds();
 
 /// Warm-up of a run of `steps` steps, in whole steps.
 int64_t warmup_steps(const ScheduleConfig& config, int64_t steps);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -114,7 +115,7 @@ struct RuleRow {
   /// A form of AdamW: its settings by the keys of `optimizer`, which all have fields, and the value of
   /// optimizer.moments that stands for it.
   void (*from_keys)(const OptimizerConfig& config, config::Bag& settings) = nullptr;
-  const char* moments = nullptr;
+  std::optional<Moments> moments = std::nullopt;
 };
 
 /// Known rules, the first of which takes what no other does.

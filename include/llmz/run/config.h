@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "llmz/core/dtype.h"
 #include "llmz/engine/ranks.h"
 #include "llmz/model/config.h"
 #include "llmz/nn/config.h"
@@ -19,12 +20,24 @@ struct DataConfig {
   std::string tokenizer;                ///< folder or file; empty = the tokenizer in `path`, if any
 };
 
+/// Weights and activations in products: JSON `precision.compute`.
+enum class Compute : uint8_t {
+  automatic,  ///< bf16 where the device multiplies it, else fp32
+  fp32,
+  tf32,  ///< fp32, rounded in a GPU's products
+  bf16
+};
+const config::Names<Compute>& computes();
+
+/// Types of moments and gradients by their names in a configuration: fp32, bf16.
+const config::Names<DType>& stored_types();
+
 /// JSON `precision`. Written as a text it is the name of a set of these (precision_sets).
 struct PrecisionConfig {
-  std::string compute = "auto";    ///< auto | fp32 | tf32 | bf16: weights and activations in products
-  std::string weights = "master";  ///< master | stochastic | nearest: how bf16 weights take small updates
-  std::string moments = "fp32";    ///< fp32 | bf16
-  std::string gradients = "fp32";  ///< fp32 | bf16
+  Compute compute = Compute::automatic;
+  optim::Bf16Weights weights = optim::Bf16Weights::master;
+  DType moments = DType::f32;    ///< f32 or bf16
+  DType gradients = DType::f32;  ///< f32 or bf16
 };
 
 /// JSON `train`.

@@ -11,20 +11,20 @@
 namespace llmz::run {
 
 /// What precision.compute = `compute` stands for on `device`: itself, or for auto fp32 or bf16.
-std::string settled_compute(const std::string& compute, Device device);
+Compute settled_compute(Compute compute, Device device);
 
 /// Element types of a run on `device`.
 nn::Precision precision_of(const PrecisionConfig& config, Device device);
 
 /// Where and in which types a finished model is evaluated or continued: `device` as train.device; `compute` as
-/// precision.compute, or empty: as it was trained on a GPU, fp32 on the CPU.
+/// precision.compute, or none: as it was trained on a GPU, fp32 on the CPU.
 struct Placement {
   Device device;
   nn::Precision precision;
   bool tf32 = false;
 };
-Placement place(const std::string& device, const std::string& compute, const std::optional<RunConfig>& trained);
-Placement place(Device device, const std::string& compute, const std::optional<RunConfig>& trained);
+Placement place(const std::string& device, std::optional<Compute> compute, const std::optional<RunConfig>& trained);
+Placement place(Device device, std::optional<Compute> compute, const std::optional<RunConfig>& trained);
 
 /// The part of a configuration that decides memory and arithmetic.
 engine::EngineOptions engine_options(const RunConfig& config);

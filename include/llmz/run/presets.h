@@ -7,12 +7,19 @@
 
 namespace llmz::run {
 
+/// What a paper counts of the inputs of linear layers, in numbers a token and layer.
+struct PaperCount {
+  double numbers = 0;  ///< 0: the method is in neither paper
+  std::string formula;
+};
+
 /// A named method: what is stored, how weight gradients are made, where moments live. Its JSON is what a user could
 /// have written into a configuration.
 struct Preset {
   std::string name;
   std::string meaning;
   std::string json;
+  PaperCount (*paper)(const model::ModelConfig& config) = nullptr;  ///< null: in neither paper
 };
 
 /// In the order of the documentation.

@@ -33,6 +33,6 @@ const RuleRow kAdamW = {.name = "adamw",
                         .make = make_rule<AdamW>,
                         .fields = fields,
                         .from_keys = from_keys,
-                        .moments = "full"};
+                        .moments = Moments::full};
 
 }  // namespace llmz::optim

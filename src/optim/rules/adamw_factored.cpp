@@ -64,6 +64,6 @@ const RuleRow kAdamWFactored = {.name = "adamw_factored",
                                 .fields = fields,
                                 .check = check_settings,
                                 .from_keys = from_keys,
-                                .moments = "factored"};
+                                .moments = Moments::factored};
 
 }  // namespace llmz::optim

@@ -19,7 +19,7 @@ class AdamWSubspace final : public Rule {
         !p.grad.low.column_scale.present(),
         "optimizer.moments = \"subspace\" with activations.norm.codec = \"shared\": the norm's gain, which changes at "
         "every step, would stand inside the subspace; set activations.norm.codec to store, sketch or quant");
-    check(at_refresh_ != "rotate" || made_from_a_seed(*p.grad.low.projector),
+    check(at_refresh_ != AtRefresh::rotate || made_from_a_seed(*p.grad.low.projector),
           "optimizer.subspace.at_refresh = \"rotate\" needs the projector before a refresh again, which only "
           "gaussian and sign give; use keep or reset with the others");
     m_ = keep("exp_avg", p.grad.low.factor.shape, moment_dtype());
@@ -28,17 +28,17 @@ class AdamWSubspace final : public Rule {
 
   void step(Exec& exec, const StepArgs& args) override {
     ops::ProjectedAdamArgs now{update(args), constants_, m_, v_, alpha_};
-    if (at_refresh_ == "reset") now.step = parameter().grad.low.projector->age + 1;
+    if (at_refresh_ == AtRefresh::reset) now.step = parameter().grad.low.projector->age + 1;
     ops::projected_adam(exec, now);
   }
 
-  bool refreshes() const override { return at_refresh_ != "keep"; }
+  bool refreshes() const override { return at_refresh_ != AtRefresh::keep; }
   void refresh(Exec& exec) override {
     if (!parameter().grad.low.projector->changed) return;
-    if (at_refresh_ == "reset") {
+    if (at_refresh_ == AtRefresh::reset) {
       ops::fill(exec, m_, 0.0f);
       ops::fill(exec, v_, 0.0f);
-    } else if (at_refresh_ == "rotate") {
+    } else if (at_refresh_ == AtRefresh::rotate) {
       rotate(exec);
     }
   }
@@ -63,19 +63,11 @@ class AdamWSubspace final : public Rule {
 
   ops::AdamConstants constants_;
   float alpha_;
-  std::string at_refresh_;
+  AtRefresh at_refresh_;
   Tensor m_, v_;
 };
 
-config::Fields<config::Bag> fields() {
-  using S = SubspaceConfig;
-  return config::in_bag(adam_fields())
-      .merge(config::in_bag(
-          config::Fields<S>()
-              .key("alpha", &S::alpha, "factor on updates that come back from the subspace", config::at_least(0))
-              .key("at_refresh", &S::at_refresh, "what becomes of subspace moments when the projector changes",
-                   config::one_of(refresh_policies()))));
-}
+config::Fields<config::Bag> fields() { return config::in_bag(adam_fields()).merge(config::in_bag(subspace_fields())); }
 
 void from_keys(const OptimizerConfig& c, config::Bag& settings) {
   settings.get<AdamSettings>() = adam_settings_of(c);
@@ -95,6 +87,6 @@ const RuleRow kAdamWSubspace = {
         "(activations.qkv_input.codec = \"sketch\"), or set weight_gradient.form = \"low_rank\"",
     .fields = fields,
     .from_keys = from_keys,
-    .moments = "subspace"};
+    .moments = Moments::subspace};
 
 }  // namespace llmz::optim
