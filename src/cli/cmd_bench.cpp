@@ -2,6 +2,11 @@
 
 namespace llmz::cli {
 
+Command add_bench_matmul(CLI::App& bench);
+Command add_bench_ops(CLI::App& bench);
+Command add_bench_step(CLI::App& bench);
+Command add_bench_presets(CLI::App& bench);
+
 Command add_bench(CLI::App& app) {
   CLI::App* parser = app.add_subcommand("bench", "Measure this machine: matrix products, each op, a whole step");
   parser->require_subcommand(1);

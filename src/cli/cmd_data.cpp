@@ -2,6 +2,9 @@
 
 namespace llmz::cli {
 
+Command add_data_prepare(CLI::App& data);
+Command add_data_inspect(CLI::App& data);
+
 Command add_data(CLI::App& app) {
   CLI::App* parser = app.add_subcommand("data", "Turn text into token shards, or look into them");
   parser->require_subcommand(1);

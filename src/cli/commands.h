@@ -12,35 +12,13 @@
 
 namespace llmz::cli {
 
-/// A subcommand: its parser, and what to do when it was chosen. `run` returns the exit code and throws Error.
+/// A subcommand, made by add_<name> in cmd_<name>.cpp, which its parent's list of them names: its parser, and what to
+/// do when it was chosen. `run` returns the exit code and throws Error.
 struct Command {
   CLI::App* parser = nullptr;
   std::function<int()> run;
   bool takes_ranks = false;  ///< mpirun may start it as several processes
 };
-
-/// One function a subcommand, each in its own cmd_<name>.cpp.
-Command add_train(CLI::App& app);
-Command add_eval(CLI::App& app);
-Command add_generate(CLI::App& app);
-Command add_plan(CLI::App& app);
-Command add_grads(CLI::App& app);
-Command add_data(CLI::App& app);
-Command add_bench(CLI::App& app);
-Command add_doctor(CLI::App& app);
-Command add_init(CLI::App& app);
-Command add_help(CLI::App& app);
-Command add_version(CLI::App& app);
-
-/// Subcommands of `data`.
-Command add_data_prepare(CLI::App& data);
-Command add_data_inspect(CLI::App& data);
-
-/// Subcommands of `bench`.
-Command add_bench_matmul(CLI::App& bench);
-Command add_bench_ops(CLI::App& bench);
-Command add_bench_step(CLI::App& bench);
-Command add_bench_presets(CLI::App& bench);
 
 /// `--set a.b=value`, as often as wanted.
 void add_set_option(CLI::App& parser, std::vector<std::string>& overrides);

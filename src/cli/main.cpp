@@ -12,6 +12,22 @@
 #include "src/cli/commands.h"
 #include "src/cli/ranks.h"
 
+namespace llmz::cli {
+
+Command add_doctor(CLI::App& app);
+Command add_data(CLI::App& app);
+Command add_init(CLI::App& app);
+Command add_plan(CLI::App& app);
+Command add_train(CLI::App& app);
+Command add_eval(CLI::App& app);
+Command add_generate(CLI::App& app);
+Command add_bench(CLI::App& app);
+Command add_grads(CLI::App& app);
+Command add_help(CLI::App& app);
+Command add_version(CLI::App& app);
+
+}  // namespace llmz::cli
+
 namespace {
 
 constexpr const char* kFirstSteps =

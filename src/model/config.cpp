@@ -42,12 +42,15 @@ void check_keys(const ModelConfig& c, const Architecture& architecture) {
   if (c.rope_base != ModelConfig().rope_base && !takes("rope_base")) {
     refuse("rope_base", fmt::format("{}", c.rope_base));
   }
+  const auto has = [&](const config::Field& field) {
+    const auto& own = architecture.fields.rows();
+    return std::any_of(own.begin(), own.end(), [&](const config::Field& each) { return each.path == field.path; });
+  };
   ModelConfig given = c, defaults;
   for (const Architecture& other : registry()) {
-    if (other.name == architecture.name) continue;
     for (const config::Field& field : other.fields.rows()) {
       const config::Json value = config::value_of(field, &given);
-      if (value != config::value_of(field, &defaults)) refuse(field.path, config::shown(value));
+      if (!has(field) && value != config::value_of(field, &defaults)) refuse(field.path, config::shown(value));
     }
   }
 }
