@@ -29,11 +29,11 @@ struct EncodedBlock {
 };
 
 EncodedBlock encode_block(const text::Tokenizer& tokenizer, const TextFile& file, const TextBlock& block,
-                          const std::string& json_field) {
+                          const TextOptions& options) {
   EncodedBlock out;
   out.ids.reserve(block.bytes.size() / 3);
   for (const TextPiece& piece : block.pieces) {
-    const std::string text = piece_text(file, block, piece, json_field);
+    const std::string text = piece_text(file, block, piece, options);
     if (text.empty() && piece.starts_document) continue;
     if (piece.starts_document && tokenizer.bos()) out.ids.push_back(*tokenizer.bos());
     for (std::string_view rest = text; !rest.empty();) {
@@ -194,7 +194,7 @@ Manifest write_dataset(const PrepareOptions& options, const text::Tokenizer& tok
     return block;
   };
   const auto encode = [&](TextBlock& block) {
-    return encode_block(tokenizer, reader.files()[block.file], block, options.text.text_field);
+    return encode_block(tokenizer, reader.files()[block.file], block, options.text);
   };
   const auto write = [&](EncodedBlock& block) {
     size_t begin = 0;

@@ -8,59 +8,59 @@
 
 #include "llmz/core/error.h"
 #include "src/data/block_reader.h"
-#include "src/data/json_text.h"
+#include "src/data/byte_stream.h"
+#include "src/data/source.h"
 
 namespace llmz::data {
+
+extern const SourceRow kPlain, kJsonLines;
+
 namespace fs = std::filesystem;
 namespace {
 
-/// A format by the extension of its files. From a folder only those marked so are taken: a .json there is more often a
-/// configuration than text, unless it is compressed.
-struct Format {
-  std::string_view extension;
-  TextKind kind;
-  bool from_folder;
-  bool from_folder_compressed;
-};
-constexpr Format kFormats[] = {
-    {".txt", TextKind::plain, true, true},         {".text", TextKind::plain, true, true},
-    {".md", TextKind::plain, true, true},          {".jsonl", TextKind::json_lines, true, true},
-    {".ndjson", TextKind::json_lines, true, true}, {".json", TextKind::json_lines, false, true},
-};
+constexpr const SourceRow* kSources[] = {&kPlain, &kJsonLines};
+
+/// ".gz or .zst"
+std::string compressed_endings() {
+  std::vector<std::string> all;
+  for (const Compression* each : compressions()) all.emplace_back(each->extension);
+  return fmt::format("{}", fmt::join(all, " or "));
+}
 
 /// What a folder is searched for, for its error.
 std::string folder_extensions() {
   std::string plain, compressed;
-  for (const Format& f : kFormats) {
-    if (f.from_folder) plain += fmt::format("{} ", f.extension);
-    if (!f.from_folder && f.from_folder_compressed) compressed += fmt::format(", {0}.gz and {0}.zst", f.extension);
+  for (const SourceRow* row : source_rows()) {
+    for (const SourceRow::Ending& ending : row->endings) {
+      if (ending.in_folders) plain += fmt::format("{} ", ending.extension);
+      if (ending.in_folders || !ending.compressed_in_folders) continue;
+      for (const Compression* each : compressions()) {
+        compressed += fmt::format(", {}{}", ending.extension, each->extension);
+      }
+    }
   }
-  return plain + "(each also with .gz or .zst after it)" + compressed;
+  return fmt::format("{}(each also with {} after it){}", plain, compressed_endings(), compressed);
 }
 
-struct NamedFormat {
-  const Format* format = nullptr;  // none for an extension that is not known
-  bool compressed = false;
+/// What a file's name says of it.
+struct NameFacts {
+  const SourceRow* row = nullptr;  // none for an ending that is not known
+  bool in_folders = false;         // taken from a folder
 };
 
-NamedFormat format_of(const fs::path& path) {
-  const std::string last = path.extension().string();
-  const bool compressed = last == ".gz" || last == ".zst";
-  const std::string extension = compressed ? path.stem().extension().string() : last;
-  const auto* const found = std::ranges::find(kFormats, extension, &Format::extension);
-  return {found == std::end(kFormats) ? nullptr : found, compressed};
-}
-
-/// A file that was named itself is text whatever its extension.
-TextKind kind_of(const fs::path& path) {
-  const Format* format = format_of(path).format;
-  return format ? format->kind : TextKind::plain;
+NameFacts facts_of(const fs::path& path) {
+  const bool compressed = compression_named(path) != nullptr;
+  const std::string extension = (compressed ? path.stem() : path).extension().string();
+  for (const SourceRow* row : source_rows()) {
+    const auto found = std::find_if(row->endings.begin(), row->endings.end(),
+                                    [&](const auto& ending) { return ending.extension == extension; });
+    if (found != row->endings.end()) return {row, compressed ? found->compressed_in_folders : found->in_folders};
+  }
+  return {};
 }
 
 bool wanted_in_folder(const fs::path& path) {
-  if (path.filename().string().starts_with('.')) return false;
-  const auto [format, compressed] = format_of(path);
-  return format && (compressed ? format->from_folder_compressed : format->from_folder);
+  return !path.filename().string().starts_with('.') && facts_of(path).in_folders;
 }
 
 std::vector<fs::path> files_below(const fs::path& folder) {
@@ -112,6 +112,22 @@ std::vector<fs::path> resolve(const std::string& input) {
 
 }  // namespace
 
+std::span<const SourceRow* const> source_rows() { return kSources; }
+
+std::string text_choices() {
+  std::vector<std::string> titles;
+  for (const SourceRow* row : kSources) titles.emplace_back(row->title);
+  return fmt::format("{}, as they are or in {}", fmt::join(titles, " or "), compressed_endings());
+}
+
+config::Fields<TextOptions> text_fields() {
+  config::Fields<TextOptions> fields;
+  for (const SourceRow* row : kSources) {
+    if (row->fields != nullptr) fields.merge(row->fields());
+  }
+  return fields;
+}
+
 std::vector<TextFile> find_text_files(std::span<const std::string> inputs) {
   std::vector<TextFile> files;
   std::set<fs::path> seen;
@@ -120,7 +136,8 @@ std::vector<TextFile> find_text_files(std::span<const std::string> inputs) {
       std::error_code failed;
       if (!seen.insert(fs::canonical(path, failed)).second) continue;
       const auto bytes = fs::is_regular_file(path, failed) ? fs::file_size(path, failed) : 0;
-      files.push_back({path, kind_of(path), bytes});
+      const SourceRow* const row = facts_of(path).row;
+      files.push_back({path, row != nullptr ? row : source_rows().front(), bytes});
     }
   }
   return files;
@@ -150,7 +167,7 @@ bool TextReader::next(std::string& text) {
     }
     const TextPiece& piece = s.block->pieces[s.next_piece++];
     if (piece.validation) continue;
-    text = piece_text(s.reader.files()[s.block->file], *s.block, piece, s.options.text_field);
+    text = piece_text(s.reader.files()[s.block->file], *s.block, piece, s.options);
     return true;
   }
 }

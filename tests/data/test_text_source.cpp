@@ -54,7 +54,7 @@ std::vector<std::string> joined_documents(const std::filesystem::path& path, con
       CHECK(piece.starts_document == !open);
       CHECK(piece.length <= kPieceBytes);
       if (piece.starts_document) out.emplace_back();
-      out.back() += piece_text(reader.files()[block->file], *block, piece, options.text_field);
+      out.back() += piece_text(reader.files()[block->file], *block, piece, options);
       open = !piece.ends_document;
     }
   }
@@ -115,9 +115,11 @@ TEST_CASE("inputs: files, folders and patterns, each file once") {
         Names{"b.txt", "a.txt"});
   CHECK(names(find({"deep/e.json", "notes.cpp", "de*"}), folder.path()) ==
         Names{"deep/e.json", "notes.cpp", "deep/d.md", "deep/er/c.jsonl.gz", "deep/f.json.zst"});
-  CHECK(find({"deep/e.json"})[0].kind == TextKind::json_lines);
-  CHECK(find({"deep/er/c.jsonl.gz"})[0].kind == TextKind::json_lines);
-  CHECK(find({"deep/d.md"})[0].kind == TextKind::plain);
+  const auto format = [&](const char* name) { return std::string(find({name})[0].format->name); };
+  CHECK(format("deep/e.json") == "json_lines");
+  CHECK(format("deep/er/c.jsonl.gz") == "json_lines");
+  CHECK(format("deep/d.md") == "plain");
+  CHECK(format("notes.cpp") == "plain");
   CHECK(find({"notes.cpp"})[0].bytes == 1);
 
   CHECK(contains(error_of([&] { find({"none.txt"}); }), "none.txt: no such file"));

@@ -8,15 +8,17 @@
 #include <string>
 #include <vector>
 
+#include "llmz/config/fields.h"
+
 namespace llmz::data {
 
-enum class TextKind : uint8_t { plain, json_lines };
+struct SourceRow;
 
 /// A text file as found on disk. Compression is not noted here: it is told by the file's first bytes when opened.
 struct TextFile {
   std::filesystem::path path;
-  TextKind kind = TextKind::plain;
-  uint64_t bytes = 0;  ///< on disk, compressed or not
+  const SourceRow* format = nullptr;  ///< how it is read: a row of the registry
+  uint64_t bytes = 0;                 ///< on disk, compressed or not
 };
 
 /// The text files that `inputs` name, in the order of `inputs`, each file once. An input is
@@ -35,7 +37,12 @@ struct TextOptions {
   /// Plain text: a document ends at a line that equals this one (which is not part of it; neither are line ends before
   /// it and empty lines after it). "" separates documents by blank lines. Absent: each file is one document.
   std::optional<std::string> separator_line;
+  config::Bag own;  ///< settings of formats that take others than these
 };
+/// What can be read, for people: "plain text or JSON lines, as they are or in .gz or .zst".
+std::string text_choices();
+/// The settings of all formats.
+config::Fields<TextOptions> text_fields();
 
 class BlockReader;
 struct SplitOptions;
