@@ -1,6 +1,5 @@
 #include <unistd.h>
 
-#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <memory>
@@ -15,8 +14,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-
-constexpr std::string_view kTrainPrefix = "train:";
 
 struct DataPrepareOptions {
   data::PrepareOptions prepare;
@@ -78,7 +75,7 @@ class Leftovers {
     for (fs::path p = fs::absolute(out, ignored); !p.empty() && !fs::exists(p, ignored); p = p.parent_path()) {
       made_folders_.push_back(p);
     }
-    for (const char* name : kTokenizerFiles) {
+    for (const std::string& name : text::tokenizer_files()) {
       if (!fs::exists(out / name, ignored)) made_files_.push_back(out / name);
     }
   }
@@ -93,49 +90,30 @@ class Leftovers {
   void keep() { kept_ = true; }
 
  private:
-  static constexpr const char* kTokenizerFiles[] = {"llmz_tokenizer.json", "tokenizer.model", "vocab.json",
-                                                    "merges.txt"};
   fs::path out_;
   std::vector<fs::path> made_files_, made_folders_;
   bool kept_ = false;
 };
 
-/// Trains a tokenizer on the training side of the text. Its file is written aside: what an earlier preparation left in
-/// the folder stays whole until the new tokenizer is.
-std::unique_ptr<text::Tokenizer> train_tokenizer(const data::PrepareOptions& options, int64_t vocab_size) {
+/// Trains a tokenizer on the training side of the text, as `description` says: "8192".
+std::unique_ptr<text::Tokenizer> train_tokenizer(const data::PrepareOptions& options, const std::string& description) {
+  const auto training = text::TokenizerTraining::parse(description, fmt::format("--tokenizer train:{}", description));
   std::error_code failed;
   fs::create_directories(options.out, failed);
   check(!failed, "cannot make the output folder {}: {}", options.out.string(), failed.message());
-  const fs::path aside = options.out / "training.tokenizer.model";
-  const struct Removal {
-    const fs::path& file;
-    ~Removal() {
-      std::error_code ignored;
-      fs::remove(file, ignored);
-    }
-  } removal{aside};
-
-  fmt::print(stderr, "training a tokenizer of {} pieces ...\n", vocab_size);
+  fmt::print(stderr, "training a {} tokenizer ({}) ...\n", training.kind, description);
   const auto start = Clock::now();
   auto reader = std::make_shared<data::TextReader>(data::training_text(options));
-  text::SentencePieceTraining training;
-  training.text = [reader](std::string& text) { return reader->next(text); };
-  training.out_model = aside;
-  training.vocab_size = vocab_size;
-  text::train_sentencepiece(training);
+  auto tokenizer = text::train_tokenizer(
+      training, [reader](std::string& text) { return reader->next(text); }, options.out);
   fmt::print(stderr, "trained it in {:.1f} s\n", seconds_since(start));
-  return text::load_tokenizer(aside);
+  return tokenizer;
 }
 
-/// VOCAB of "train:VOCAB"; 0 for everything else.
-int64_t trained_vocabulary(const std::string& tokenizer) {
-  if (!tokenizer.starts_with(kTrainPrefix)) return 0;
-  const std::string_view number = std::string_view(tokenizer).substr(kTrainPrefix.size());
-  int64_t vocab_size = 0;
-  const auto [end, code] = std::from_chars(number.data(), number.data() + number.size(), vocab_size);
-  check(code == std::errc() && end == number.data() + number.size() && vocab_size > 0,
-        "--tokenizer {}: after train: comes the size of the vocabulary, such as train:8192", tokenizer);
-  return vocab_size;
+std::unique_ptr<text::Tokenizer> tokenizer_for(const DataPrepareOptions& options) {
+  constexpr std::string_view kTrain = "train:";
+  if (!options.tokenizer.starts_with(kTrain)) return text::load_tokenizer(options.tokenizer);
+  return train_tokenizer(options.prepare, options.tokenizer.substr(kTrain.size()));
 }
 
 void print_summary(const DataPrepareOptions& options, const data::Manifest& manifest, double seconds) {
@@ -162,9 +140,7 @@ int prepare(DataPrepareOptions& options) {
         "{}: a prepared dataset is there already; name another folder, or add --overwrite", request.out.string());
 
   Leftovers leftovers(request.out);
-  const int64_t vocab_size = trained_vocabulary(options.tokenizer);
-  const auto tokenizer =
-      vocab_size > 0 ? train_tokenizer(request, vocab_size) : text::load_tokenizer(options.tokenizer);
+  const auto tokenizer = tokenizer_for(options);
   ProgressBar bar;
   request.progress = [&](const data::PrepareProgress& progress) { bar.update(progress); };
   const auto start = Clock::now();
@@ -183,25 +159,16 @@ Command add_data_prepare(CLI::App& data) {
   data::PrepareOptions& prepare_options = options->prepare;
   CLI::App* parser = data.add_subcommand("prepare", "Tokenize text into the shards that `train` and `eval` read");
   parser
-      ->add_option("--input", prepare_options.inputs,
-                   "Files, folders, patterns: plain text or JSON lines, as they are or in .gz or .zst")
+      ->add_option("--input", prepare_options.inputs, fmt::format("Files, folders, patterns: {}", data::text_choices()))
       ->required();
   parser->add_option("--out", prepare_options.out, "Folder to write; made if missing")->required();
-  parser
-      ->add_option("--tokenizer", options->tokenizer,
-                   "bytes; train:VOCAB, which makes a SentencePiece model of VOCAB pieces from the text; or where one "
-                   "is: tokenizer.model, GPT-2's vocab.json, a folder with either")
-      ->required();
+  parser->add_option("--tokenizer", options->tokenizer, text::tokenizer_choices())->required();
   parser->add_option("--validation", prepare_options.validation_fraction, "Share of the documents kept for validation")
       ->check(between(0.0, 0.99))
       ->capture_default_str();
   parser->add_option("--validation-input", prepare_options.validation_inputs,
                      "Validation texts, instead of a share of the input");
-  parser->add_option("--text-field", prepare_options.text.text_field, "Member of each JSON line that holds its text")
-      ->capture_default_str();
-  parser->add_option("--separator", prepare_options.text.separator_line,
-                     "Plain text: the line that ends a document, \"\" for blank lines; without it each file is one "
-                     "document");
+  add_options(*parser, data::text_fields(), prepare_options.text);
   parser->add_option("--shard-tokens", prepare_options.shard_tokens, "Tokens in a shard")
       ->check(at_least(1))
       ->capture_default_str();

@@ -19,7 +19,6 @@ constexpr const char* kModelFile = "model.safetensors";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
 constexpr const char* kModelConfigFile = "config.json";
 constexpr const char* kRunFile = "llmz.json";
-const char* const kTokenizerFiles[] = {"llmz_tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"};
 
 /// `whole`: all rows of the parameter's weight.
 std::vector<io::SafetensorsEntry> weight_entries(const Parameter& p, const Tensor& whole) {
@@ -194,7 +193,7 @@ TrainState state_of(const nlohmann::json& run) {
 }
 
 std::shared_ptr<text::Tokenizer> tokenizer_in(const fs::path& folder) {
-  for (const char* name : kTokenizerFiles) {
+  for (const std::string& name : text::tokenizer_files()) {
     if (fs::exists(folder / name)) return text::load_tokenizer(folder);
   }
   return nullptr;
@@ -222,7 +221,7 @@ void save_checkpoint(const fs::path& to, engine::Engine& engine, const RunConfig
     hf.bos_token_id = tokenizer->bos().value_or(-1);
     hf.eos_token_id = tokenizer->eos().value_or(-1);
     tokenizer->save(writer.path(kModelConfigFile).parent_path());
-    for (const char* name : kTokenizerFiles) {
+    for (const std::string& name : text::tokenizer_files()) {
       if (fs::exists(writer.path(name))) writer.add(name);
     }
   }

@@ -59,10 +59,10 @@ class BytesTokenizer final : public Tokenizer {
 std::unique_ptr<Tokenizer> load_bytes(const std::filesystem::path& /*folder*/) {
   return std::make_unique<BytesTokenizer>();
 }
-std::unique_ptr<Tokenizer> find_bytes(const std::filesystem::path& /*where*/) { return nullptr; }
 
 }  // namespace
 
-const TokenizerKind kBytesTokenizer = {"bytes", "the word bytes", false, load_bytes, find_bytes};
+extern const TokenizerRow kBytesTokenizer;
+const TokenizerRow kBytesTokenizer = {.name = "bytes", .files = "the word bytes", .saved = {}, .load = load_bytes};
 
 }  // namespace llmz::text

@@ -129,9 +129,15 @@ std::unique_ptr<Tokenizer> find_gpt2(const std::filesystem::path& where) {
   return nullptr;
 }
 
+constexpr const char* kGpt2Saved[] = {kGpt2Files[0].first, kGpt2Files[0].second};
+
 }  // namespace
 
-const TokenizerKind kGpt2Tokenizer = {"gpt2", "vocab.json with merges.txt, or encoder.json with vocab.bpe (GPT-2)",
-                                      true, load_gpt2, find_gpt2};
+extern const TokenizerRow kGpt2Tokenizer;
+const TokenizerRow kGpt2Tokenizer = {.name = "gpt2",
+                                     .files = "vocab.json with merges.txt, or encoder.json with vocab.bpe (GPT-2)",
+                                     .saved = kGpt2Saved,
+                                     .load = load_gpt2,
+                                     .find = find_gpt2};
 
 }  // namespace llmz::text

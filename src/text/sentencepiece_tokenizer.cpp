@@ -94,9 +94,47 @@ std::unique_ptr<Tokenizer> find_sentencepiece(const std::filesystem::path& where
   return std::filesystem::exists(where / kSentencePieceFile) ? load_sentencepiece(where) : nullptr;
 }
 
+/// Removes a file at the end, whatever came of it.
+struct Removal {
+  const std::filesystem::path& file;
+  ~Removal() {
+    std::error_code ignored;
+    std::filesystem::remove(file, ignored);
+  }
+};
+
+std::unique_ptr<Tokenizer> trained_sentencepiece(const config::Bag& settings, const TextSource& text,
+                                                 const std::filesystem::path& folder) {
+  // Aside: what is in the folder already stays whole until the new tokenizer is.
+  const std::filesystem::path aside = folder / "training.tokenizer.model";
+  const Removal removal{aside};
+  SentencePieceTraining training = settings.get<SentencePieceTraining>();
+  training.text = text;
+  training.out_model = aside;
+  train_sentencepiece(training);
+  return open_model(aside);
+}
+
+config::Fields<config::Bag> sentencepiece_fields() {
+  using S = SentencePieceTraining;
+  return config::in_bag(
+      config::Fields<S>()
+          .key("vocab_size", &S::vocab_size, "tokens, the special and byte ones included", config::at_least(1))
+          .key("max_sentences", &S::max_sentences,
+               "lines held in memory; of a longer text a uniform sample of as many is taken", config::at_least(1)));
+}
+
+constexpr const char* kSavedFiles[] = {kSentencePieceFile};
+
 }  // namespace
 
-const TokenizerKind kSentencePieceTokenizer = {"sentencepiece", "tokenizer.model or another *.model (SentencePiece)",
-                                               true, load_sentencepiece, find_sentencepiece};
+extern const TokenizerRow kSentencePieceTokenizer;
+const TokenizerRow kSentencePieceTokenizer = {.name = "sentencepiece",
+                                              .files = "tokenizer.model or another *.model (SentencePiece)",
+                                              .saved = kSavedFiles,
+                                              .load = load_sentencepiece,
+                                              .find = find_sentencepiece,
+                                              .train = trained_sentencepiece,
+                                              .fields = sentencepiece_fields};
 
 }  // namespace llmz::text

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -38,18 +39,22 @@ void write_tokenizer_manifest(const std::filesystem::path& folder, const Tokeniz
 /// `text` on one line: control characters and, with `escape_high`, bytes from 0x80 as \n, \t, \x1b.
 std::string printable(std::string_view text, bool escape_high = false);
 
-/// A kind of tokenizer: what its own file tells of it, and a row in tokenizer.cpp.
-struct TokenizerKind {
+/// One registry row: a kind of tokenizer, in its own file.
+struct TokenizerRow {
   const char* name;   ///< in the manifest
-  const char* files;  ///< how a user is told what to give; a kind without files is opened by its name
-  bool has_files;
+  const char* files;  ///< how a user is told what to give
+  /// The names of the files that `save` writes beside the manifest; a kind without any is opened by its name.
+  std::span<const char* const> saved;
   /// From a folder that `save` wrote.
   std::unique_ptr<Tokenizer> (*load)(const std::filesystem::path& folder);
-  /// From a folder without a manifest, or a file, that is there; nothing if it is not named as one of this kind.
-  std::unique_ptr<Tokenizer> (*find)(const std::filesystem::path& where);
+  /// From a folder without a manifest, or a file, that is there; nothing if it is not named as one of this kind. Null
+  /// for a kind without files.
+  std::unique_ptr<Tokenizer> (*find)(const std::filesystem::path& where) = nullptr;
+  /// See train_tokenizer; null: it cannot be made from text.
+  std::unique_ptr<Tokenizer> (*train)(const config::Bag& settings, const TextSource& text,
+                                      const std::filesystem::path& folder) = nullptr;
+  /// The settings of `train`, of which vocab_size is one.
+  config::Fields<config::Bag> (*fields)() = nullptr;
 };
-extern const TokenizerKind kBytesTokenizer;
-extern const TokenizerKind kSentencePieceTokenizer;
-extern const TokenizerKind kGpt2Tokenizer;
 
 }  // namespace llmz::text

@@ -85,3 +85,23 @@ TEST_CASE("a preparation that fails leaves nothing behind and an earlier one alo
   fs::remove(run / "bad.jsonl");
   CHECK(contents_of(run.folder()) == before);
 }
+
+TEST_CASE("data prepare takes the settings of text formats as options", "[cli]") {
+  const TinyRun run;
+  put(run / "notes.txt", "one\n\ntwo\n\nthree\n");
+  put(run / "lines.jsonl", "{\"body\": \"four\"}\n");
+  const std::vector<std::string> plain = {"data",        "prepare", "--input",      "notes.txt", "--out",       "notes",
+                                          "--tokenizer", "bytes",   "--validation", "0",         "--separator", ""};
+  const Outcome divided = run.llmz(plain);
+  INFO(divided.err);
+  REQUIRE(divided.exit_code == 0);
+  CHECK_THAT(divided.out, contains("notes: 3 documents, 14 tokens"));
+  const std::vector<std::string> lines = {"data",         "prepare", "--input",      "lines.jsonl",
+                                          "--out",        "lines",   "--tokenizer",  "bytes",
+                                          "--validation", "0",       "--text-field", "body"};
+  const Outcome named = run.llmz(lines);
+  INFO(named.err);
+  REQUIRE(named.exit_code == 0);
+  CHECK_THAT(named.out, contains("lines: 1 documents, 5 tokens"));
+  CHECK_THAT(run.llmz({"help", "data", "prepare"}).out, contains("--text-field") && contains("[text]"));
+}

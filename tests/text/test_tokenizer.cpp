@@ -155,3 +155,25 @@ TEST_CASE("several threads encode what one thread does") {
     CHECK(equal == texts.size());
   }
 }
+
+TEST_CASE("how a tokenizer is made: a size, and settings of its kind") {
+  using llmz::text::SentencePieceTraining;
+  using llmz::text::TokenizerTraining;
+  const auto parse = [](const std::string& text) { return TokenizerTraining::parse(text, "--tokenizer"); };
+  CHECK(parse("8192").kind == "sentencepiece");
+  CHECK(parse("8192").settings.get<SentencePieceTraining>().vocab_size == 8192);
+  const auto chosen = parse("300,max_sentences=1e4,kind=sentencepiece").settings.get<SentencePieceTraining>();
+  CHECK(chosen.vocab_size == 300);
+  CHECK(chosen.max_sentences == 10000);
+  for (const auto& [wrong, reason] : {std::pair<const char*, const char*>{"", "such as train:8192"},
+                                      {"8k", "such as train:8192"},
+                                      {"0", "at least 1"},
+                                      {"300,max_sentences", "must be key=value"},
+                                      {"300,max_sentences=many", "whole number"},
+                                      {"300,max_sentence=5", "did you mean \"max_sentences\"?"},
+                                      {"300,kind=bytes", "no tokenizer \"bytes\" can be made from text"}}) {
+    const std::string error = error_of([&, text = wrong] { parse(text); });
+    CHECK(error.find("--tokenizer: ") == 0);
+    CHECK(error.find(reason) != std::string::npos);
+  }
+}

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "llmz/config/fields.h"
+
 namespace llmz::text {
 
 /// Text to token ids and back. Immutable once made: every method may be called from several threads at once.
@@ -17,7 +19,7 @@ class Tokenizer {
  public:
   virtual ~Tokenizer();
 
-  virtual std::string kind() const = 0;  ///< "bytes", "sentencepiece" or "gpt2"
+  virtual std::string kind() const = 0;  ///< the name of its row in the registry: "bytes"
   virtual int64_t vocab_size() const = 0;
   /// Put before each document where present: SentencePiece's <s>; none for bytes and GPT-2.
   virtual std::optional<int32_t> bos() const = 0;
@@ -35,8 +37,8 @@ class Tokenizer {
   virtual std::string token_text(int32_t id) const = 0;
 
   /// Writes the tokenizer's files into `folder` (made if missing), so that `load_tokenizer(folder)` gives it back:
-  /// llmz_tokenizer.json (kind and hash) for every kind, with tokenizer.model for "sentencepiece" and
-  /// vocab.json + merges.txt for "gpt2", the names that Hugging Face's tools look for.
+  /// llmz_tokenizer.json (kind and hash) for every kind, and the files that its row names, by the names that Hugging
+  /// Face's tools look for: tokenizer.model for "sentencepiece", vocab.json + merges.txt for "gpt2".
   virtual void save(const std::filesystem::path& folder) const = 0;
 
   /// Identity of the tokenizer: equal for equal kind and vocabulary, kept by save and load. Token shards carry it.
@@ -62,6 +64,26 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& where);
 
 /// Gives the next piece of training text (a line, a document) in its argument; false when there is no more.
 using TextSource = std::function<bool(std::string& text)>;
+
+/// How a tokenizer is to be made from text.
+struct TokenizerTraining {
+  std::string kind;      ///< a name of the registry
+  config::Bag settings;  ///< those of its row
+
+  /// "8192": a vocabulary of that size, of the first kind that can be trained; "8192,max_sentences=1e6": with settings
+  /// of its row; "8192,kind=NAME": of another kind. Throws Error that begins with `source`.
+  static TokenizerTraining parse(const std::string& text, const std::string& source);
+};
+
+/// Makes it from `text`, which is read to its end. A file that it is loaded from stays in `folder`, which exists, for
+/// as long as this takes. Throws Error when the text is too small for the vocabulary.
+std::unique_ptr<Tokenizer> train_tokenizer(const TokenizerTraining& training, const TextSource& text,
+                                           const std::filesystem::path& folder);
+
+/// Every kind as the user of a command line names it: "bytes; train:VOCAB …; or where one is: …".
+std::string tokenizer_choices();
+/// The names of all files that `Tokenizer::save` may write.
+std::vector<std::string> tokenizer_files();
 
 /// What `train_sentencepiece` makes: a byte-pair vocabulary as LLaMA's (identity normalisation, digits split, unknown
 /// characters as bytes, <unk> <s> </s> as ids 0 1 2).
