@@ -103,5 +103,6 @@ TEST_CASE("data prepare takes the settings of text formats as options", "[cli]")
   INFO(named.err);
   REQUIRE(named.exit_code == 0);
   CHECK_THAT(named.out, contains("lines: 1 documents, 5 tokens"));
-  CHECK_THAT(run.llmz({"help", "data", "prepare"}).out, contains("--text-field") && contains("[text]"));
+  CHECK_THAT(run.llmz({"help", "data", "prepare"}).out,
+             contains("--text-field TEXT") && contains("Member of each JSON line"));
 }
