@@ -42,8 +42,8 @@ find_mpirun() {
 
 # launch COMMAND ...: runs mpirun and returns its exit code. mpirun answers SIGTERM, SIGINT and SIGHUP by killing its ranks
 # within two seconds, which is too short to save in; SIGUSR1 it passes on. So each of these comes here, mpirun standing in
-# a session of its own, and goes on as one SIGUSR1. llmz would die of a second one: SIGINT or SIGTERM a second or more
-# later ends everything at once, and any other signal is dropped.
+# a session of its own, and goes on as one SIGUSR1. llmz would die of a second one: SIGINT or SIGTERM two seconds or more
+# later ends everything at once, and any other signal is dropped. (SECONDS shows whole seconds: one later may be a moment.)
 launch() {
   asked_at=""
   killer=""
@@ -71,7 +71,7 @@ pass_on() {
     asked_at=$SECONDS
     say "SIG$1: asked training to save after this step and stop (SIGINT or SIGTERM once more ends it without saving)"
     kill -USR1 "$child" 2>/dev/null || true
-  elif [ $((SECONDS - asked_at)) -ge 1 ] && { [ "$1" = INT ] || [ "$1" = TERM ]; }; then
+  elif [ $((SECONDS - asked_at)) -ge 2 ] && { [ "$1" = INT ] || [ "$1" = TERM ]; }; then
     say "SIG$1 again: ending training at once"
     kill -TERM "$child" 2>/dev/null || true
     if [ -z "$killer" ]; then # mpirun 4.1 has been seen to end its ranks and then to wait for ever
