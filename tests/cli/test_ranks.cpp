@@ -61,14 +61,18 @@ TEST_CASE("doctor maps the ranks and says why they cannot train", "[cli]") {
 
 TEST_CASE("doctor names MPI and NCCL as they name themselves", "[cli]") {
   const ScratchFolder scratch;
-  for (const auto& finding : json::parse(run_llmz(scratch.path(), {"doctor", "--json"}).out)["findings"]) {
+  const json report = json::parse(run_llmz(scratch.path(), {"doctor", "--json"}).out);
+  int named = 0;
+  for (const auto& finding : report["findings"]) {
     if (finding["name"] != "MPI" && finding["name"] != "NCCL") continue;
+    ++named;
     const std::string what = finding["what"], effect = finding["effect"];
     CAPTURE(what, effect);
     CHECK_THAT(effect, contains("several ranks"));
     CHECK(what.find('\n') == std::string::npos);
     if (finding["state"] == "ok") CHECK(what.find_first_of("0123456789") != std::string::npos);
   }
+  CHECK(named == 2);
 }
 
 TEST_CASE("ranks share the windows of an evaluation, and one of them tells the result", "[cli]") {

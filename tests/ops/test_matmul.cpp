@@ -129,8 +129,9 @@ TEST_CASE("matmul of dense bf16 matrices takes no workspace where bf16 is multip
       const ProgramScope scope(recorder, "test");
       ops::matmul(dry, {.c = x.c.tensor(), .a = x.a.tensor(), .b = x.b.tensor(), .transpose_b = true});
     }
+    const MemoryPlan plan = recorder.finish();
     size_t bytes = 0;
-    for (const PlannedBuffer& span : recorder.finish().programs.at(0).spans) bytes += span.bytes;
+    for (const PlannedBuffer& span : plan.programs.at(0).spans) bytes += span.bytes;
     return static_cast<int64_t>(bytes);
   };
   const int64_t a = 64 * 128, b = 96 * 128, c = 64 * 96;
