@@ -232,14 +232,15 @@ TEST_CASE("attention: CUDA twins agree with the CPU's where heads share keys and
   }
 }
 
+// The scalar kernels' masks: blocks of 8 rows, tiles of 32 of the other side.
 TEST_CASE("attention: CUDA twins agree with the CPU's with keys on both sides, windows and padding") {
   for (DType type : {DType::f32, DType::bf16}) {
     for (bool causal : {true, false}) {
       for (int64_t window : {0, 1, 40, 64}) {
         for (bool padded : {false, true}) {
           if (causal && window == 0 && !padded) continue;
-          compare({2, 133, 133, 2, 1, 16, causal, window, padded}, type);
-          compare({3, 70, 290, 2, 1, 112, causal, window, padded}, type);
+          compare({2, 70, 70, 2, 1, 16, causal, window, padded}, type);
+          compare({3, 21, 107, 2, 1, 40, causal, window, padded}, type);
         }
       }
     }
