@@ -53,7 +53,7 @@ TEST_CASE("matmul: CUDA twin agrees with the CPU's in every layout and mixture o
 }
 
 TEST_CASE("matmul: CUDA twin agrees with the CPU's at a hidden size of 5461 and at larger products") {
-  const Shape sizes[] = {{5461, 3, 7}, {3, 5461, 65}, {7, 9, 5461}, {200, 190, 210}};
+  const Shape sizes[] = {{5461, 3, 7}, {3, 5461, 65}, {7, 9, 5461}, {140, 132, 136}};
   for (const auto& types : kMixtures) {
     for (const Shape& size : sizes) {
       for (int mode : {0, 1, 2, 7}) {
