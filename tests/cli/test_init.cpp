@@ -15,6 +15,17 @@ json config_of(const fs::path& file) {
   return json::parse(io::read_text(file), nullptr, true, /*ignore_comments=*/true);
 }
 
+/// What the comments of a file say, in one line.
+std::string comments_of(const fs::path& file) {
+  std::istringstream lines(io::read_text(file));
+  std::string text;
+  for (std::string line; std::getline(lines, line);) {
+    const size_t at = line.find("// ");
+    if (at != std::string::npos) text += line.substr(at + 3) + " ";
+  }
+  return text;
+}
+
 /// Above every key that holds no object stands a comment.
 void check_explained(const fs::path& file) {
   std::istringstream lines(io::read_text(file));
@@ -82,12 +93,19 @@ TEST_CASE("init takes a preset and a micro-batch that fit the memory", "[cli]") 
   const json tight = config("llama-3m", "0.25GB");
   CHECK(tight["preset"] != "full");  // which would fit with fewer windows
   CHECK(tight["train"]["micro_batch"] == 8);
-  CHECK_THAT(io::read_text(run / "mine.json"), contains("the most exact that fits with 2048 tokens at once"));
+  CHECK_THAT(comments_of(run / "mine.json"), contains("the most exact that fits with 2048 tokens at once"));
   const json large = config("llama-60m", "8GB"), small = config("llama-60m", "0.8GB");
   CHECK(large["preset"] == "full");
   CHECK(small["preset"] != "full");
-  CHECK_THAT(io::read_text(run / "mine.json"), contains("none fits with 2048 tokens at once"));
   check_refused(run, {"--model", "llama-60m", "--memory", "300MB"}, "llama-60m takes ");
+
+  // What a larger model takes at least, to ten megabytes: enough for a window or two.
+  const std::string refusal =
+      run.llmz({"init", "--data", "data", "--model", "llama-350m", "--memory", "300MB", "x"}).err;
+  const double least = std::stod(refusal.substr(refusal.find("takes ") + 6));
+  const json least_of_all = config("llama-350m", fmt::format("{:.3f}GB", 1.05 * (least + 0.005) + 0.201).c_str());
+  CHECK(least_of_all["train"]["micro_batch"] < 8);
+  CHECK_THAT(comments_of(run / "mine.json"), contains("none fits with 2048 tokens at once"));
 }
 
 TEST_CASE("init counts the steps that a time is enough for at the speed that it measures", "[cli]") {

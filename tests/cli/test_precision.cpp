@@ -83,8 +83,8 @@ TEST_CASE("the process stays within its plan and what libraries need, and falls 
   for (const int half : {0, 1}) {
     const Outcome outcome =
         run_llmz(scratch.path(), {"bench", "step", "--json", "--model",
-                                  LLMZ_SOURCE_DIR "/configs/models/llama-35m.json", "--micro-batch", "2", "--sequence",
-                                  "256", "--repeat", "2", "--set", half != 0 ? "precision=bf16" : "precision=fp32"});
+                                  LLMZ_SOURCE_DIR "/configs/models/llama-35m.json", "--micro-batch", "8", "--sequence",
+                                  "256", "--repeat", "1", "--set", half != 0 ? "precision=bf16" : "precision=fp32"});
     INFO(outcome.err);
     REQUIRE(outcome.exit_code == 0);
     const json step = json::parse(outcome.out);
