@@ -9,6 +9,7 @@
 #endif
 #include <immintrin.h>
 
+#include "kernels/cpu/attention_pairs_pack.h"
 #include "kernels/cpu/attention_window.h"
 
 #define LLMZ_PAIRS LLMZ_TARGET_AVX512_BF16 LLMZ_INLINE
@@ -18,13 +19,6 @@ namespace {
 
 constexpr int64_t kLanes = 16;        // floats, or pairs of bf16, in a register
 constexpr int64_t kHalf = kTile / 2;  // pairs in a row of a tile
-
-using Pair = uint32_t;  // two bf16, the first in the low half
-using Rows = HeadRows<bf16>;
-
-LLMZ_INLINE Pair join(bf16 first, bf16 second) {
-  return static_cast<Pair>(first.bits) | static_cast<Pair>(second.bits) << 16;
-}
 
 /// c[4, 16·NV] (+)= a[4, 2·depth] · b[2·depth, 16·NV]. Pair (i, l) of a lies at a[i·a_row + l·a_step]; a row of b holds
 /// the pairs of two rows.
@@ -81,70 +75,6 @@ LLMZ_PAIRS __m256i rounded(const float* x) { return (__m256i)_mm512_cvtneps_pbh(
 LLMZ_PAIRS void interleave(Pair* to, __m256i first, __m256i second) {
   const __m512i low = _mm512_cvtepu16_epi32(first), high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(second), 16);
   _mm512_storeu_si512(to, _mm512_or_si512(low, high));
-}
-
-/// to[rows, width/2]: each row's own pairs, zeros after its end and after the last row.
-LLMZ_INLINE void pack_rows(Pair* to, const Rows& from, int64_t rows, int64_t width) {
-  for (int64_t r = 0; r < rows; ++r, to += width / 2) {
-    const bf16* x = from.data + r * from.pitch;
-    const int64_t filled = r < from.count ? from.width : 0;
-    for (int64_t c = 0; c < filled / 2; ++c) to[c] = join(x[2 * c], x[2 * c + 1]);
-    for (int64_t c = filled / 2; c < width / 2; ++c) to[c] = 0;
-    if (filled % 2 != 0) to[filled / 2] = join(x[filled - 1], {});
-  }
-}
-
-/// to[rows/2, width]: pairs of elements one above the other, zeros around them; `rows` even.
-LLMZ_INLINE void pack_pairs(Pair* to, const Rows& from, int64_t rows, int64_t width) {
-  for (int64_t r = 0; r < rows; r += 2, to += width) {
-    const bf16 *x = from.data + r * from.pitch, *below = x + from.pitch;
-    prefetch_row(from, r);
-    prefetch_row(from, r + 1);
-    const int64_t filled = r < from.count ? from.width : 0;
-    if (r + 1 < from.count) {
-      for (int64_t c = 0; c < filled; ++c) to[c] = join(x[c], below[c]);
-    } else {
-      for (int64_t c = 0; c < filled; ++c) to[c] = join(x[c], {});
-    }
-    for (int64_t c = filled; c < width; ++c) to[c] = 0;
-  }
-}
-
-/// to[tile, width/2, kTile]: rows as columns, each column of pairs; zeros around them.
-LLMZ_INLINE void pack_columns(Pair* to, const Rows& from, int64_t width) {
-  for (int64_t first = 0; first < from.count; first += kTile, to += width / 2 * kTile) {
-    const int64_t columns = smaller(kTile, from.count - first);
-    if (columns < kTile || from.width < width) {
-      for (int64_t i = 0; i < width / 2 * kTile; ++i) to[i] = 0;
-    }
-    for (int64_t j = 0; j < columns; ++j) {
-      const bf16* x = from.data + (first + j) * from.pitch;
-      prefetch_row(from, first + j);
-      for (int64_t c = 0; c < from.width / 2; ++c) to[c * kTile + j] = join(x[2 * c], x[2 * c + 1]);
-      if (from.width % 2 != 0) to[from.width / 2 * kTile + j] = join(x[from.width - 1], {});
-    }
-  }
-}
-
-/// to = factor·from[count, padded width], each row over its divisor if there are divisors.
-LLMZ_INLINE void unpack_rows(const Rows& to, const float* from, int64_t width, float scale, const float* divisors) {
-  for (int64_t r = 0; r < to.count; ++r) {
-    prefetch_row(to, r);
-    const float factor = divisors == nullptr ? scale : scale / divisors[r];
-    for (int64_t c = 0; c < to.width; ++c) store(to.data + r * to.pitch + c, factor * from[r * width + c]);
-  }
-}
-
-/// delta[r] = Σ a·b of row r.
-LLMZ_INLINE void row_dots(float* delta, const Rows& a, const Rows& b) {
-  for (int64_t r = 0; r < b.count; ++r) {
-    prefetch_row(a, r);
-    prefetch_row(b, r);
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t c = 0; c < b.width; ++c) sum += load(a.data + r * a.pitch + c) * load(b.data + r * b.pitch + c);
-    delta[r] = sum;
-  }
 }
 
 // Packed operands: q, dout (queries) and k, v (keys), with how they lie: _rows [rows, width/2], _pairs [rows/2, width],
@@ -328,15 +258,15 @@ void forward_group(const Tensor& out, const Tensor& lse, const Tensor& q, const 
   ForwardWork work(workspace, g.keys, g.width);
   const int64_t keys = std::max<int64_t>(0, g.query_tile(b, last - 1).end());
   work.scale = g.scale;
-  simd<pack_columns>(work.k_t, Rows(k, b, kv, 0, keys), g.width);
-  simd<pack_pairs>(work.v_pairs, Rows(v, b, kv, 0, keys), padded(keys, kTile), g.width);
+  simd<pack_columns>(work.k_t, Bf16Rows(k, b, kv, 0, keys), g.width);
+  simd<pack_pairs>(work.v_pairs, Bf16Rows(v, b, kv, 0, keys), padded(keys, kTile), g.width);
   for (int64_t h = kv * g.group; h < (kv + 1) * g.group; ++h) {
     for (int64_t i = first; i < last; ++i) {
       static_cast<QueryTile&>(work) = g.query_tile(b, i);
-      simd<pack_rows>(work.q_rows, Rows(q, b, h, i * kTile, work.rows), kTile, g.width);
+      simd<pack_rows>(work.q_rows, Bf16Rows(q, b, h, i * kTile, work.rows), kTile, g.width);
       forward_tile(work);
       finish_rows(g.lse_row(lse, b, h, i), work.largest, work.total, work.rows);
-      simd<unpack_rows>(Rows(out, b, h, i * kTile, work.rows), work.sum, g.width, 1.0f, work.total);
+      simd<unpack_rows>(Bf16Rows(out, b, h, i * kTile, work.rows), work.sum, g.width, 1.0f, work.total);
     }
   }
 }
@@ -347,15 +277,15 @@ void backward_group(const BackwardTensors& x, const Geometry& g, int64_t b, int6
   const int64_t padded_keys = padded(g.keys, kTile);
   work.scale = g.scale;
   work.make_delta = !x.out.present();
-  simd<pack_columns>(work.k_t, Rows(x.k, b, kv, 0, g.keys), g.width);
-  simd<pack_columns>(work.v_t, Rows(x.v, b, kv, 0, g.keys), g.width);
-  simd<pack_pairs>(work.k_pairs, Rows(x.k, b, kv, 0, g.keys), padded_keys, g.width);
+  simd<pack_columns>(work.k_t, Bf16Rows(x.k, b, kv, 0, g.keys), g.width);
+  simd<pack_columns>(work.v_t, Bf16Rows(x.v, b, kv, 0, g.keys), g.width);
+  simd<pack_pairs>(work.k_pairs, Bf16Rows(x.k, b, kv, 0, g.keys), padded_keys, g.width);
   for (float* sum : {work.dk, work.dv}) std::fill_n(sum, padded_keys * g.width, 0.0f);
   for (int64_t h = kv * g.group; h < (kv + 1) * g.group; ++h) {
     for (int64_t i = 0; i < g.tiles; ++i) {
       static_cast<QueryTile&>(work) = g.query_tile(b, i);
-      const auto rows_of = [&](const Tensor& t) { return Rows(t, b, h, i * kTile, work.rows); };
-      const Rows q = rows_of(x.q), dout = rows_of(x.dout);
+      const auto rows_of = [&](const Tensor& t) { return Bf16Rows(t, b, h, i * kTile, work.rows); };
+      const Bf16Rows q = rows_of(x.q), dout = rows_of(x.dout);
       simd<pack_rows>(work.q_rows, q, kTile, g.width);
       simd<pack_pairs>(work.q_pairs, q, kTile, g.width);
       simd<pack_rows>(work.dout_rows, dout, kTile, g.width);
@@ -367,8 +297,8 @@ void backward_group(const BackwardTensors& x, const Geometry& g, int64_t b, int6
       simd<unpack_rows>(rows_of(x.dq), work.dq, g.width, g.scale, nullptr);
     }
   }
-  simd<unpack_rows>(Rows(x.dk, b, kv, 0, g.keys), work.dk, g.width, g.scale, nullptr);
-  simd<unpack_rows>(Rows(x.dv, b, kv, 0, g.keys), work.dv, g.width, 1.0f, nullptr);
+  simd<unpack_rows>(Bf16Rows(x.dk, b, kv, 0, g.keys), work.dk, g.width, g.scale, nullptr);
+  simd<unpack_rows>(Bf16Rows(x.dv, b, kv, 0, g.keys), work.dv, g.width, 1.0f, nullptr);
 }
 
 }  // namespace
