@@ -31,7 +31,7 @@ struct StepReport {
   double peak_low = 0, peak_high = 0;
   double attention_flops = 0;  // per token, forward and backward
   double executed_flops = 0;   // per token, all products that the ops ran, recomputation included
-  size_t planned = 0, allocated = 0, resident = 0;
+  size_t planned = 0, allocated = 0, loaded = 0, resident = 0;  ///< loaded: resident before there was a model
 
   double tokens() const { return static_cast<double>(micro_batch * sequence); }
   double flops(int64_t counted_parameters) const {
@@ -65,6 +65,7 @@ double attention_flops(const model::ModelConfig& model, int64_t sequence) {
 StepReport measure(const run::RunConfig& config, int64_t repeat) {
   const engine::EngineOptions options = run::engine_options(config);
   StepReport report;
+  report.loaded = static_cast<size_t>(process_memory().resident);
   report.architecture = config.model.architecture;
   report.micro_batch = options.micro_batch;
   report.sequence = options.sequence;
@@ -127,6 +128,7 @@ nlohmann::ordered_json to_json(const StepReport& r) {
           {"executed", counting(r.executed_flops)},
           {"planned_bytes", r.planned},
           {"allocated_bytes", r.allocated},
+          {"loaded_bytes", r.loaded},
           {"peak_resident_bytes", r.resident}};
 }
 
@@ -153,8 +155,11 @@ void print_report(const StepReport& r) {
   counting("6 x all parameters + attention", r.flops(r.parameters));
   counting("6 x parameters in matrix products + attention", r.flops(r.matmul_parameters));
   counting("as executed, recomputation included", r.executed_flops);
-  fmt::print("\nplanned {} bytes, allocated {} bytes, peak resident {} bytes ({:+.1f} MB over the plan)\n", r.planned,
-             r.allocated, r.resident, (static_cast<double>(r.resident) - static_cast<double>(r.planned)) * 1e-6);
+  fmt::print(
+      "\nplanned {} bytes, allocated {} bytes, peak resident {} bytes ({:+.1f} MB over the plan; {:.1f} MB "
+      "when the program began)\n",
+      r.planned, r.allocated, r.resident, (static_cast<double>(r.resident) - static_cast<double>(r.planned)) * 1e-6,
+      static_cast<double>(r.loaded) * 1e-6);
 }
 
 int bench_step(const BenchStepOptions& o) {
