@@ -130,11 +130,12 @@ class Copies {
     return elements(t.numel() * static_cast<int64_t>(dtype_bytes(type)));
   }
   Tensor make(const Tensor& t, DType type, bool fill) {
-    const Tensor copy(take(elements(t, type)), type, t.shape, t.device);
+    const Tensor copy(std::exchange(next_, next_ + elements(t, type)), type, t.shape, t.device);
     if (fill) convert_rows(copy, t);
     return copy;
   }
-  float* take(int64_t count) { return std::exchange(next_, next_ + count); }
+  /// All that is left.
+  float* rest() const { return next_; }
 
  private:
   float* next_;
@@ -210,7 +211,7 @@ void matmul_floats(const MatmulArgs& args, float* workspace) {
   try {
     place(product.a, true);
     place(product.c, args.accumulate);
-    float* packed = packs_b(args) ? copies.take(packed_elements(args)) : nullptr;
+    float* const packed = packs_b(args) ? copies.rest() : nullptr;
     if (packed == nullptr) place(product.b, true);
     native ? run_primitive(product, packed) : run_f32(product);
   } catch (const dnnl::error& e) {

@@ -119,6 +119,23 @@ TEST_CASE("matmul of bf16 matrices equals the sum of products at sizes where one
   }
 }
 
+TEST_CASE("matmul of bf16 matrices with rows enough to pack the second factor equals the sum of products") {
+  constexpr DType f32 = DType::f32, bf16 = DType::bf16;
+  for (DType result : {f32, bf16}) {
+    for (const Shape& size : {Shape{768, 64, 64}, Shape{801, 131, 77}}) {
+      for (int mode = 0; mode < 8; ++mode) {
+        for (int64_t gap : {0, 3}) {
+          INFO(dtype_name(result) << " " << size.str() << " mode " << mode << " gap " << gap);
+          Operands x(size, {result, bf16, bf16}, mode, gap);
+          x.alpha = mode % 3 == 0 ? 1.0f : -0.375f;
+          if (mode % 2 == 0) x.add(mode % 4 == 0 ? f32 : bf16);
+          compare_with_reference(x);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("matmul of dense bf16 matrices takes no workspace where bf16 is multiplied as such, and copies where not") {
   constexpr DType f32 = DType::f32, bf16 = DType::bf16;
   const auto workspace = [](std::array<DType, 3> types, int64_t gap) {
