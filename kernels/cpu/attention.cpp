@@ -68,29 +68,6 @@ LLMZ_INLINE void pack_columns_loop(float* to, const HeadRows<T>& from, int64_t w
   }
 }
 
-/// to = scale·from[count, padded width], each row over its divisor if there are divisors.
-template <class T>
-LLMZ_INLINE void unpack_rows_loop(const HeadRows<T>& to, const float* from, int64_t width, float scale,
-                                  const float* divisors) {
-  for (int64_t r = 0; r < to.count; ++r) {
-    prefetch_row(to, r);
-    const float factor = divisors == nullptr ? scale : scale / divisors[r];
-    for (int64_t c = 0; c < to.width; ++c) store(to.data + r * to.pitch + c, factor * from[r * width + c]);
-  }
-}
-
-/// delta[r] = Σ a·b of row r.
-template <class T>
-LLMZ_INLINE void row_dots_loop(float* delta, const float* a, int64_t a_pitch, const HeadRows<T>& b) {
-  for (int64_t r = 0; r < b.count; ++r) {
-    prefetch_row(b, r);
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t c = 0; c < b.width; ++c) sum += a[r * a_pitch + c] * load(b.data + r * b.pitch + c);
-    delta[r] = sum;
-  }
-}
-
 /// The query tiles [first, last) of all heads that share one key/value head.
 template <class T>
 void forward_group(const Tensor& out, const Tensor& lse, const Tensor& q, const Tensor& k, const Tensor& v,
@@ -147,7 +124,7 @@ void backward_group(const BackwardTensors& x, const Geometry& g, int64_t b, int6
       simd<pack_rows_loop<T>>(space.q, rows_of(x.q), kTile, g.width, g.scale);
       for (float* statistic : {space.lse, space.delta}) std::fill_n(statistic, kTile, 0.0f);
       tile.make_delta = !x.out.present();
-      if (x.out.present()) simd<row_dots_loop<T>>(space.delta, space.dout, g.width, rows_of(x.out));
+      if (x.out.present()) simd<row_dots_loop<float, T>>(space.delta, space.dout, g.width, rows_of(x.out));
       std::copy_n(g.lse_row(x.lse, b, h, i), tile.rows, space.lse);
       tile.q = space.q;
       tile.k_t = space.k_t;

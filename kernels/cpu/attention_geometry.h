@@ -12,6 +12,7 @@
 #include "kernels/cpu/attention_tiles.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/cpu/vec_math.h"
 
 namespace llmz::cpu {
 
@@ -48,6 +49,29 @@ LLMZ_INLINE void prefetch_row(const HeadRows<T>& rows, int64_t r) {
   constexpr int64_t kAhead = 16, kLine = 64 / sizeof(T);
   if (r + kAhead >= rows.count) return;
   for (int64_t c = 0; c < rows.width; c += kLine) __builtin_prefetch(rows.data + (r + kAhead) * rows.pitch + c);
+}
+
+/// to = scale·from[count, padded width], each row over its divisor if there are divisors.
+template <class T>
+LLMZ_INLINE void unpack_rows_loop(const HeadRows<T>& to, const float* from, int64_t width, float scale,
+                                  const float* divisors) {
+  for (int64_t r = 0; r < to.count; ++r) {
+    prefetch_row(to, r);
+    const float factor = divisors == nullptr ? scale : scale / divisors[r];
+    for (int64_t c = 0; c < to.width; ++c) store(to.data + r * to.pitch + c, factor * from[r * width + c]);
+  }
+}
+
+/// delta[r] = Σ a·b of row r.
+template <class A, class T>
+LLMZ_INLINE void row_dots_loop(float* delta, const A* a, int64_t a_pitch, const HeadRows<T>& b) {
+  for (int64_t r = 0; r < b.count; ++r) {
+    prefetch_row(b, r);
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t c = 0; c < b.width; ++c) sum += load(a + r * a_pitch + c) * load(b.data + r * b.pitch + c);
+    delta[r] = sum;
+  }
 }
 
 /// The shapes of a call, and its queries cut into tiles.

@@ -200,8 +200,7 @@ LLMZ_PAIRS void probabilities(const BackwardWork& t, int64_t first, const Window
     const int64_t n = block_columns(w, i);
     const float scale = t.scale, lse = t.lse[i];
     for (int64_t j = 0; j < n; ++j) p[j] = exp(scale * p[j] - lse);
-    for (int64_t j = w.keys(i); j < n; ++j) p[j] = 0;
-    for (int64_t j = 0, end = smaller(n, w.hidden_keys(i)); j < end; ++j) p[j] = 0;
+    mask(p, w, i, n, 0.0f);
   }
 }
 
@@ -266,7 +265,7 @@ void forward_group(const Tensor& out, const Tensor& lse, const Tensor& q, const 
       simd<pack_rows>(work.q_rows, Bf16Rows(q, b, h, i * kTile, work.rows), kTile, g.width);
       forward_tile(work);
       finish_rows(g.lse_row(lse, b, h, i), work.largest, work.total, work.rows);
-      simd<unpack_rows>(Bf16Rows(out, b, h, i * kTile, work.rows), work.sum, g.width, 1.0f, work.total);
+      simd<unpack_rows_loop<bf16>>(Bf16Rows(out, b, h, i * kTile, work.rows), work.sum, g.width, 1.0f, work.total);
     }
   }
 }
@@ -291,14 +290,14 @@ void backward_group(const BackwardTensors& x, const Geometry& g, int64_t b, int6
       simd<pack_rows>(work.dout_rows, dout, kTile, g.width);
       simd<pack_pairs>(work.dout_pairs, dout, kTile, g.width);
       for (float* statistic : {work.lse, work.delta}) std::fill_n(statistic, kTile, 0.0f);
-      if (x.out.present()) simd<row_dots>(work.delta, dout, rows_of(x.out));
+      if (x.out.present()) simd<row_dots_loop<bf16, bf16>>(work.delta, dout.data, dout.pitch, rows_of(x.out));
       std::copy_n(g.lse_row(x.lse, b, h, i), work.rows, work.lse);
       backward_tile(work);
-      simd<unpack_rows>(rows_of(x.dq), work.dq, g.width, g.scale, nullptr);
+      simd<unpack_rows_loop<bf16>>(rows_of(x.dq), work.dq, g.width, g.scale, nullptr);
     }
   }
-  simd<unpack_rows>(Bf16Rows(x.dk, b, kv, 0, g.keys), work.dk, g.width, g.scale, nullptr);
-  simd<unpack_rows>(Bf16Rows(x.dv, b, kv, 0, g.keys), work.dv, g.width, 1.0f, nullptr);
+  simd<unpack_rows_loop<bf16>>(Bf16Rows(x.dk, b, kv, 0, g.keys), work.dk, g.width, g.scale, nullptr);
+  simd<unpack_rows_loop<bf16>>(Bf16Rows(x.dv, b, kv, 0, g.keys), work.dv, g.width, 1.0f, nullptr);
 }
 
 }  // namespace

@@ -1,10 +1,9 @@
 #pragma once
 
-// How attention_pairs.cpp lays out rows of bf16 for products of pairs, and takes fp32 sums back. Loops for simd<…>.
+// How attention_pairs.cpp lays out rows of bf16 for products of pairs. Loops for simd<…>.
 
 #include "kernels/cpu/attention_geometry.h"
 #include "kernels/cpu/attention_window.h"
-#include "kernels/cpu/vec_math.h"
 
 namespace llmz::cpu {
 
@@ -55,27 +54,6 @@ LLMZ_INLINE void pack_columns(Pair* to, const Bf16Rows& from, int64_t width) {
       for (int64_t c = 0; c < from.width / 2; ++c) to[c * kTile + j] = join(x[2 * c], x[2 * c + 1]);
       if (from.width % 2 != 0) to[from.width / 2 * kTile + j] = join(x[from.width - 1], {});
     }
-  }
-}
-
-/// to = factor·from[count, padded width], each row over its divisor if there are divisors.
-LLMZ_INLINE void unpack_rows(const Bf16Rows& to, const float* from, int64_t width, float scale, const float* divisors) {
-  for (int64_t r = 0; r < to.count; ++r) {
-    prefetch_row(to, r);
-    const float factor = divisors == nullptr ? scale : scale / divisors[r];
-    for (int64_t c = 0; c < to.width; ++c) store(to.data + r * to.pitch + c, factor * from[r * width + c]);
-  }
-}
-
-/// delta[r] = Σ a·b of row r.
-LLMZ_INLINE void row_dots(float* delta, const Bf16Rows& a, const Bf16Rows& b) {
-  for (int64_t r = 0; r < b.count; ++r) {
-    prefetch_row(a, r);
-    prefetch_row(b, r);
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t c = 0; c < b.width; ++c) sum += load(a.data + r * a.pitch + c) * load(b.data + r * b.pitch + c);
-    delta[r] = sum;
   }
 }
 

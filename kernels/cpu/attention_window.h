@@ -32,10 +32,10 @@ struct Window {
 };
 
 /// Hides what row i does not see of the tile's first n keys: a score of −∞ has probability 0.
-LLMZ_INLINE void mask(float* row, const Window& w, int64_t i, int64_t n) {
-  constexpr float kHidden = -std::numeric_limits<float>::infinity();
-  for (int64_t j = w.keys(i); j < n; ++j) row[j] = kHidden;
-  for (int64_t j = 0, end = smaller(n, w.hidden_keys(i)); j < end; ++j) row[j] = kHidden;
+LLMZ_INLINE void mask(float* row, const Window& w, int64_t i, int64_t n,
+                      float hidden = -std::numeric_limits<float>::infinity()) {
+  for (int64_t j = w.keys(i); j < n; ++j) row[j] = hidden;
+  for (int64_t j = 0, end = smaller(n, w.hidden_keys(i)); j < end; ++j) row[j] = hidden;
 }
 
 }  // namespace llmz::cpu

@@ -3,6 +3,7 @@
 #include "cuda/twins.h"
 #include "kernels/cuda/attention_cudnn.h"
 #include "llmz/core/version.h"
+#include "ops/attention_reference.h"
 
 // Attention's twins at head widths that the tensor cores take as they are (multiples of 16), padded (multiples of 8)
 // and not at all, at lengths around the kernels' tiles, with and without keys before the first query. In bf16 also with
@@ -11,23 +12,7 @@
 namespace llmz::test {
 namespace {
 
-struct Sizes {
-  int64_t batch, queries, keys, heads, kv_heads, width;
-  bool causal = true;
-  int64_t window = 0;
-  bool padded = false;  ///< the first sequence altogether, the others less and less
-  Shape q() const { return {batch, queries, heads, width}; }
-  Shape k() const { return {batch, keys, kv_heads, width}; }
-  Shape lse() const { return {batch, heads, queries}; }
-  int64_t length(int64_t b) const { return padded ? keys * b / batch : keys; }
-  ops::AttentionMask mask(Tensor lengths) const { return {causal, window, padded ? lengths : Tensor()}; }
-  HostTensor lengths() const {
-    HostTensor t(DType::i32, {batch});
-    for (int64_t b = 0; b < batch; ++b) t.set(b, static_cast<double>(length(b)));
-    return t;
-  }
-};
-
+using attention::Sizes;
 using Whose = Gpu::Attention;
 
 bool have_cudnn() {

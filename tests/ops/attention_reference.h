@@ -13,6 +13,10 @@ namespace llmz::test::attention {
 
 using Values = std::vector<double>;
 
+struct Forward {
+  Values out, lse;
+};
+
 /// A call of attention.
 struct Sizes {
   int64_t batch, queries, keys, heads, kv_heads, width;
@@ -55,6 +59,10 @@ struct Sizes {
           f(b, h, i, begin, end);
         }
   }
+  /// Every query and key that it sees: f(query row, key row, p, ds), p its probability, ds the gradient of q·k.
+  template <class F>
+  void each_term(const Values& dout, const Forward& f, const Values& q, const Values& k, const Values& v,
+                 F&& use) const;
   double dot(const Values& x, size_t x_row, const Values& y, size_t y_row) const {
     double sum = 0;
     for (size_t c = 0; c < static_cast<size_t>(width); ++c) sum += x[x_row + c] * y[y_row + c];
@@ -65,9 +73,6 @@ struct Sizes {
   }
 };
 
-struct Forward {
-  Values out, lse;
-};
 struct Gradients {
   Values dq, dk, dv;
 };
@@ -92,20 +97,27 @@ inline Forward reference_forward(const Sizes& s, const Values& q, const Values& 
   return r;
 }
 
+template <class F>
+void Sizes::each_term(const Values& dout, const Forward& f, const Values& q, const Values& k, const Values& v,
+                      F&& use) const {
+  each_row([&](int64_t b, int64_t h, int64_t i, int64_t begin, int64_t end) {
+    const size_t row = q_row(b, h, i);
+    const double delta = dot(dout, row, f.out, row);
+    for (int64_t j = begin; j < end; ++j) {
+      const size_t key = k_row(b, h, j);
+      const double p = std::exp(scale() * dot(q, row, k, key) - f.lse[lse_at(b, h, i)]);
+      use(row, key, p, scale() * p * (dot(dout, row, v, key) - delta));
+    }
+  });
+}
+
 inline Gradients reference_backward(const Sizes& s, const Values& dout, const Forward& f, const Values& q,
                                     const Values& k, const Values& v) {
   Gradients g{Values(q.size()), Values(k.size()), Values(v.size())};
-  s.each_row([&](int64_t b, int64_t h, int64_t i, int64_t begin, int64_t end) {
-    const size_t row = s.q_row(b, h, i);
-    const double delta = s.dot(dout, row, f.out, row);
-    for (int64_t j = begin; j < end; ++j) {
-      const size_t key = s.k_row(b, h, j);
-      const double p = std::exp(s.scale() * s.dot(q, row, k, key) - f.lse[s.lse_at(b, h, i)]);
-      const double ds = s.scale() * p * (s.dot(dout, row, v, key) - delta);
-      s.add(g.dq, row, ds, k, key);
-      s.add(g.dk, key, ds, q, row);
-      s.add(g.dv, key, p, dout, row);
-    }
+  s.each_term(dout, f, q, k, v, [&](size_t row, size_t key, double p, double ds) {
+    s.add(g.dq, row, ds, k, key);
+    s.add(g.dk, key, ds, q, row);
+    s.add(g.dv, key, p, dout, row);
   });
   return g;
 }

@@ -32,18 +32,11 @@ struct RoundedFactors {
         to[to_row + c] += rounding(DType::bf16) * std::fabs(factor * from[from_row + c]);
       }
     };
-    s.each_row([&](int64_t b, int64_t h, int64_t i, int64_t begin, int64_t end) {
-      const size_t row = s.q_row(b, h, i);
-      const double delta = s.dot(dout, row, f.out, row);
-      for (int64_t j = begin; j < end; ++j) {
-        const size_t key = s.k_row(b, h, j);
-        const double p = std::exp(s.scale() * s.dot(q, row, k, key) - f.lse[s.lse_at(b, h, i)]);
-        const double ds = s.scale() * p * (s.dot(dout, row, v, key) - delta);
-        add(out, row, p, v, key);
-        add(dq, row, ds, k, key);
-        add(dk, key, ds, q, row);
-        add(dv, key, p, dout, row);
-      }
+    s.each_term(dout, f, q, k, v, [&](size_t row, size_t key, double p, double ds) {
+      add(out, row, p, v, key);
+      add(dq, row, ds, k, key);
+      add(dk, key, ds, q, row);
+      add(dv, key, p, dout, row);
     });
   }
 
