@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "catch.h"
+#include "engine/tiny_engine.h"
 #include "llmz/run/checkpoint.h"
 #include "llmz/run/config_io.h"
 #include "run/temp_folder.h"
@@ -14,13 +15,7 @@ namespace {
 
 RunConfig tiny(const std::string& architecture) {
   RunConfig run;
-  run.model = {.architecture = architecture,
-               .vocab_size = 61,
-               .hidden = 24,
-               .intermediate = 40,
-               .layers = 1,
-               .heads = 4,
-               .context = 16};
+  run.model = test::tiny_model(architecture);
   return run;
 }
 
