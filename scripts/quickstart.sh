@@ -121,8 +121,8 @@ seconds_to_train() {
 steps_that_fit() {
   local planned full lean
   planned=$(sed -n 's/^ *"steps": *\([0-9]*\).*/\1/p' "$config")
-  full=$(seconds_of_a_step full)
-  lean=$(seconds_of_a_step lean)
+  full=$(seconds_of_a_step full) || exit 1 # `set -e` does not reach into a substitution
+  lean=$(seconds_of_a_step lean) || exit 1
   awk -v full="$full" -v lean="$lean" -v budget="$(seconds_to_train)" -v planned="$planned" 'BEGIN {
       fit = int(budget / (full + lean) / 1.125)
       if (fit < 50) fit = 50
