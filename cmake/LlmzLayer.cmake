@@ -2,7 +2,7 @@
 # they read the same large headers (JSON, the command line). File-local names of such a folder must differ from file to file.
 function(llmz_unit target)
   if(LLMZ_UNITS)
-    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 12)
   endif()
 endfunction()
 
